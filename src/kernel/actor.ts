@@ -1,0 +1,61 @@
+import {
+  authenticatedBit,
+  effectiveScopes,
+  freshMfaBit,
+  interactiveBit,
+  roleMask,
+  scopesMask,
+  type Role,
+  type Scope,
+} from './permissions.ts'
+
+/** How long a second factor counts as fresh for administrative actions. */
+export const stepUpWindowSeconds = 600
+
+/** Where a request came from; recorded in the audit trail, the request log and the session list. */
+export type Origin = { ip: string | null; userAgent: string | null; requestId: string }
+
+type Common = { origin: Origin; /** Bits of `permissions.ts`. */ permissions: number; scopes: readonly Scope[] }
+
+export type Anonymous = Common & { kind: 'anonymous' }
+/** The platform itself: sign-in, jobs, the command line. Its database role is its own, and it is never made from a request's headers. */
+export type System = Common & { kind: 'system' }
+/** Somebody who acts in exactly one organisation, through a session (`user`) or an API key (`apiKey`). */
+export type Member = Common & {
+  kind: 'user' | 'apiKey'
+  userId: string
+  orgId: string
+  role: Role
+  /** The session's or the API key's id. */
+  credentialId: string
+  mfaAt: Date | null
+}
+
+/** One principal for all callers, made at the edge, passed down, never re-read from a header. */
+export type Actor = Anonymous | System | Member
+
+const nowhere: Origin = { ip: null, userAgent: null, requestId: 'internal' }
+
+export const anonymous = (origin: Origin = nowhere): Anonymous => ({ kind: 'anonymous', origin, permissions: 0, scopes: [] })
+
+export const system = (origin: Origin = nowhere): System => ({ kind: 'system', origin, permissions: 0, scopes: [] })
+
+type MemberFacts = Pick<Member, 'kind' | 'userId' | 'orgId' | 'role' | 'credentialId' | 'mfaAt' | 'origin'> & {
+  /** The scopes the credential was given; the role's limits are applied here. */
+  given: readonly string[]
+}
+
+/** A member with the permissions that role, credential and second factor give at this moment. */
+export function member({ given, ...facts }: MemberFacts, now: Date): Member {
+  const scopes = effectiveScopes(facts.role, given)
+  const fresh = facts.mfaAt !== null && now.getTime() - facts.mfaAt.getTime() < stepUpWindowSeconds * 1000
+  const permissions =
+    authenticatedBit |
+    roleMask(facts.role) |
+    scopesMask(scopes) |
+    (facts.kind === 'user' ? interactiveBit : 0) |
+    (facts.kind === 'user' && fresh ? freshMfaBit : 0)
+  return { ...facts, scopes, permissions }
+}
+
+export const isMember = (actor: Actor): actor is Member => actor.kind === 'user' || actor.kind === 'apiKey'

@@ -1,0 +1,125 @@
+import { PrismaPg } from '@prisma/adapter-pg'
+import { randomUUID } from 'node:crypto'
+import pg from 'pg'
+import { Prisma, PrismaClient } from '../../generated/prisma/client.ts'
+import type { Actor } from '../actor.ts'
+import { databaseRole } from './identity.ts'
+import { Lease, type Work } from './lease.ts'
+import type { Server } from './server.ts'
+
+/** Typed access to the rows that one actor may see or change. */
+export type Tx = Prisma.TransactionClient
+
+/** A reader that stays open for a request. Each statement is one round trip, identity included, and its own snapshot. */
+export type Reader = { tx: Tx; close(): Promise<void> }
+
+type Options = {
+  /** Longest life of one unit of work. */
+  timeoutSeconds: number
+  onStatement?: (text: string) => void
+}
+
+/** Makes Prisma's adapter take leases instead of connections. Everything outside a unit of work is refused. */
+class LeasePool extends pg.Pool {
+  readonly #claim: (handle: unknown) => Work
+
+  constructor(claim: (handle: unknown) => Work) {
+    super({ max: 1 })
+    this.#claim = claim
+    // A lease has what the adapter uses of a pooled client: query, release and the emitter.
+    this.connect = (() => Promise.resolve(new Lease(this.#claim))) as unknown as pg.Pool['connect']
+    this.query = (() => Promise.reject(new Error('A query came outside a unit of work.'))) as unknown as pg.Pool['query']
+  }
+}
+
+/**
+ * The one door to the database. Nothing else holds a client, and nothing passes without an actor.
+ *
+ * Each unit of work is a Prisma transaction of its own. That keeps Prisma from batching look-ups across requests (it
+ * batches `findUnique` calls of one tick, but never across transactions), and the first statement binds the work to its
+ * actor by a handle that is used once, so no ambient state decides whose identity a statement carries.
+ */
+export class Database {
+  readonly #server: Server
+  readonly #prisma: PrismaClient
+  readonly #pending = new Map<string, Work>()
+  readonly #options: Options
+
+  constructor(server: Server, options: Options) {
+    this.#server = server
+    this.#options = options
+    const pool = new LeasePool((handle) => this.#claim(handle))
+    this.#prisma = new PrismaClient({ adapter: new PrismaPg(pool), errorFormat: 'minimal' })
+  }
+
+  #claim(handle: unknown): Work {
+    const work = typeof handle === 'string' ? this.#pending.get(handle) : undefined
+    if (!work || typeof handle !== 'string') throw new Error('Unknown unit of work.')
+    this.#pending.delete(handle)
+    return work
+  }
+
+  #run<T>(actor: Actor, mode: Work['mode'], work: (tx: Tx) => Promise<T>, onStatement = this.#options.onStatement): Promise<T> {
+    const handle = randomUUID()
+    const { embedded } = this.#server
+    const pool = this.#server.pool(databaseRole(actor))
+    this.#pending.set(handle, { actor, mode, pool, embedded, onStatement: onStatement ?? (() => {}) })
+    const timeout = this.#options.timeoutSeconds * 1000
+    return this.#prisma.$transaction(
+      async (tx) => {
+        await tx.$executeRaw`SELECT app.bind(${handle})`
+        return work(tx)
+      },
+      { timeout, maxWait: timeout },
+    ).finally(() => this.#pending.delete(handle)) // prettier-ignore
+  }
+
+  /** Reads as the actor. Row level security filters every row, and the credential is confirmed with each statement. */
+  read<T>(actor: Actor, work: (tx: Tx) => Promise<T>): Promise<T> {
+    return this.#run(actor, 'read', work)
+  }
+
+  /** One transaction as the actor: all of the work is durable when this resolves, or none of it is kept. */
+  transact<T>(actor: Actor, work: (tx: Tx) => Promise<T>): Promise<T> {
+    return this.#run(actor, 'write', work)
+  }
+
+  /** A reader for the length of a request; it costs nothing until it is used. The opener closes it. */
+  openReader(actor: Actor, onStatement?: (text: string) => void): Promise<Reader> {
+    return new Promise((resolve, reject) => {
+      let finish: () => void = () => {}
+      const finished = new Promise<void>((done) => (finish = done))
+      const run = this.#run(
+        actor,
+        'read',
+        (tx) => {
+          resolve({
+            tx,
+            close: async () => {
+              finish()
+              await run.catch(() => {})
+            },
+          })
+          return finished
+        },
+        onStatement
+          ? (text) => {
+              this.#options.onStatement?.(text)
+              onStatement(text)
+            }
+          : undefined,
+      )
+      run.catch(reject)
+    })
+  }
+
+  /** Resolves when the database answers. */
+  async ping(actor: Actor): Promise<void> {
+    await this.read(actor, (tx) => tx.$queryRaw`SELECT 1`)
+  }
+
+  async close(): Promise<void> {
+    await this.#prisma.$disconnect()
+    await this.#server.close()
+  }
+}

@@ -1,0 +1,29 @@
+import { isMember, type Actor, type Member } from '../actor.ts'
+import type { Statement } from './exchange.ts'
+
+/** The database roles that a request can run as. Neither owns a table nor bypasses row level security. */
+export type DatabaseRole = 'mcp_app' | 'mcp_system'
+
+export const databaseRole = (actor: Actor): DatabaseRole => (actor.kind === 'system' ? 'mcp_system' : 'mcp_app')
+
+/** The claims that row level security reads through `auth.uid()` and its kin. */
+export const claimsOf = (actor: Member): string =>
+  JSON.stringify({ sub: actor.userId, org: actor.orgId, org_role: actor.role, scope: actor.scopes })
+
+const identify = 'app.identify($1, $2::uuid, $3)'
+const setRole = (role: DatabaseRole): string => `set_config('role', '${role}', true)`
+
+/**
+ * The statements that give an exchange its identity; they travel before the query, in its round trip. On a server the
+ * login is already an unprivileged role; the embedded database has one session, so the role is taken for the transaction.
+ */
+export function prelude(actor: Actor, { embedded }: { embedded: boolean }): Statement[] {
+  if (isMember(actor)) {
+    const values = [actor.kind, actor.credentialId, claimsOf(actor)]
+    return embedded
+      ? [{ name: 'identify', text: `SELECT ${setRole('mcp_app')}, ${identify}`, values }]
+      : [{ name: 'identify', text: `SELECT ${identify}`, values }]
+  }
+  const role = databaseRole(actor)
+  return embedded ? [{ name: role, text: `SELECT ${setRole(role)}`, values: [] }] : []
+}

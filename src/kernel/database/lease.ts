@@ -1,0 +1,109 @@
+import { EventEmitter } from 'node:events'
+import type { CustomTypesConfig, Pool, PoolClient } from 'pg'
+import type { Actor } from '../actor.ts'
+import { AppError } from '../errors.ts'
+import { exchange, type Statement, type StatementResult } from './exchange.ts'
+import { prelude } from './identity.ts'
+
+/** What one unit of work is allowed and has used. Handed to its lease by the bind statement. */
+export type Work = {
+  actor: Actor
+  /** `read`: each statement is its own transaction on any connection. `write`: one transaction on one connection. */
+  mode: 'read' | 'write'
+  pool: Pool
+  embedded: boolean
+  /** Called once a statement, for counting and tracing; a statement is one round trip. */
+  onStatement: (text: string) => void
+}
+
+/** What Prisma's adapter sends as a query. */
+type Query = { text: string; values: unknown[]; types?: CustomTypesConfig }
+
+const nothing: StatementResult = { fields: [], rows: [], rowCount: 0, command: '' }
+
+const refusedByDatabase = (error: unknown): unknown =>
+  error instanceof Error && 'code' in error && error.code === 'MC401'
+    ? new AppError('UNAUTHENTICATED', 'Your credential is no longer valid. Sign in again.', { cause: error })
+    : error
+
+// Statement texts come from Prisma's compiler and from our own source, so they repeat; a bound keeps odd ones
+// (an IN list of every length) from filling each connection's memory with prepared statements.
+const names = new Map<string, string>()
+const nameOf = (text: string): string | undefined => {
+  const known = names.get(text)
+  if (known !== undefined || names.size >= 1000) return known
+  const name = `s${names.size}`
+  names.set(text, name)
+  return name
+}
+
+export const bindStatement = 'SELECT app.bind($1)'
+
+/**
+ * What Prisma's adapter takes for a connection with a transaction on it. It holds no connection of its own: until it is
+ * bound to an actor it refuses everything; then a reading lease sends each statement together with its identity to any
+ * free connection, and a writing lease opens its transaction with its first statement, identity included.
+ */
+export class Lease extends EventEmitter {
+  readonly #claim: (handle: unknown) => Work
+  #work: Work | null = null
+  #connection: PoolClient | null = null
+  #over = false
+
+  constructor(claim: (handle: unknown) => Work) {
+    super()
+    this.#claim = claim
+  }
+
+  async query({ text, values, types }: Query): Promise<StatementResult> {
+    if (this.#over) throw new Error('The unit of work is over.')
+    if (text === 'BEGIN') return nothing
+    if (text === 'COMMIT' || text === 'ROLLBACK') return this.#end(text)
+    if (text === bindStatement) {
+      if (this.#work) throw new Error('A unit of work is bound once.')
+      this.#work = this.#claim(values[0])
+      return nothing
+    }
+    const work = this.#work
+    if (!work) throw new Error('A statement came without an identity.')
+    work.onStatement(text)
+    try {
+      const statement = { text, values, types, name: nameOf(text) }
+      return await (work.mode === 'read' ? this.#read(work, statement) : this.#write(work, statement))
+    } catch (error) {
+      throw refusedByDatabase(error)
+    }
+  }
+
+  async #read(work: Work, statement: Statement): Promise<StatementResult> {
+    const connection = await work.pool.connect()
+    try {
+      return await exchange(connection, [...prelude(work.actor, work), statement])
+    } finally {
+      connection.release()
+    }
+  }
+
+  async #write(work: Work, statement: Statement): Promise<StatementResult> {
+    if (this.#connection) return exchange(this.#connection, [statement])
+    this.#connection = await work.pool.connect()
+    const begin = { text: 'BEGIN', values: [] }
+    return exchange(this.#connection, [begin, ...prelude(work.actor, work), statement])
+  }
+
+  async #end(text: 'COMMIT' | 'ROLLBACK'): Promise<StatementResult> {
+    const connection = this.#connection
+    if (!connection) return nothing
+    const ended = await exchange(connection, [{ text, values: [] }])
+    // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error.
+    if (ended.command !== text) throw new Error('The transaction was rolled back: one of its statements had failed.')
+    return ended
+  }
+
+  /** Called by the adapter once, after COMMIT or ROLLBACK. */
+  release(error?: unknown): void {
+    this.#over = true
+    this.#connection?.release(error instanceof Error)
+    this.#connection = null
+  }
+}

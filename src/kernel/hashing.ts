@@ -1,0 +1,69 @@
+import bcrypt from 'bcrypt'
+import { createHash } from 'node:crypto'
+import type { Secret } from './secret.ts'
+
+/** A first-come gate: at most `width` tasks at once, the rest wait in order. */
+class Gate {
+  #free: number
+  readonly #waiting: (() => void)[] = []
+
+  constructor(width: number) {
+    this.#free = width
+  }
+
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free -= 1
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    try {
+      return await task()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next) next()
+      else this.#free += 1
+    }
+  }
+
+  get waiting(): number {
+    return this.#waiting.length
+  }
+}
+
+// bcrypt reads 72 bytes at the most, so what it is given is always shorter: the SHA-256 of the input in base64 (44 characters, no NUL).
+const digest = (secret: Secret): string => createHash('sha256').update(secret.reveal()).digest('base64')
+
+/**
+ * bcrypt behind a gate of two. Its work runs on the four threads that file access and asynchronous crypto share;
+ * unbounded, fifty sign-ins make every other request wait for seconds.
+ */
+export class Hasher {
+  readonly #gate = new Gate(2)
+  readonly #cost: number
+  /** A valid hash of a value nobody knows, at the current cost: comparing with it takes as long as with a real one. */
+  readonly #decoy: Promise<string>
+
+  constructor(cost: number) {
+    this.#cost = cost
+    this.#decoy = bcrypt.genSalt(cost).then((salt) => bcrypt.hash(salt, salt))
+  }
+
+  hash(secret: Secret): Promise<string> {
+    return this.#gate.run(() => bcrypt.hash(digest(secret), this.#cost))
+  }
+
+  /** Constant work, whether or not there is a hash to compare with. */
+  async matches(secret: Secret, hash: string | null): Promise<boolean> {
+    const against = hash ?? (await this.#decoy)
+    const same = await this.#gate.run(() => bcrypt.compare(digest(secret), against))
+    return same && hash !== null
+  }
+
+  /** True when a stored hash is of a lower cost than the one configured now. */
+  isWeak(hash: string): boolean {
+    return bcrypt.getRounds(hash) < this.#cost
+  }
+
+  /** How many hashes wait for their turn. */
+  get waiting(): number {
+    return this.#gate.waiting
+  }
+}

@@ -1,0 +1,95 @@
+import { isMember, type Actor, type Member } from './actor.ts'
+import { AppError } from './errors.ts'
+import {
+  atLeastMask,
+  authenticatedBit,
+  freshMfaBit,
+  interactiveBit,
+  rank,
+  scopesMask,
+  type Role,
+  type Scope,
+} from './permissions.ts'
+
+/** A named, pure decision about one row; it is told the row that the field's parent resolved to. */
+export type RowPolicy<Row = never> = { name: string; permits: (actor: Member, row: Row) => boolean }
+
+/**
+ * What a caller must hold. All parts must be met; there is no OR between scopes. One declaration with many readers:
+ * the resolver check, the check before execution, the printed schema, errors, the generated documentation, operations.
+ */
+export type Rule = {
+  readonly public: boolean
+  readonly scopes: readonly Scope[]
+  readonly role: Role | null
+  /** A person with a fresh second factor; an API key never suffices. */
+  readonly stepUp: boolean
+  readonly row: RowPolicy | null
+  /** The bits that all of the above, but the row policy, come to. */
+  readonly mask: number
+}
+
+const build = (parts: Partial<Omit<Rule, 'mask'>>): Rule => {
+  const rule = { public: false, scopes: [], role: null, stepUp: false, row: null, ...parts }
+  const mask = rule.public
+    ? 0
+    : authenticatedBit |
+      scopesMask(rule.scopes) |
+      (rule.role ? atLeastMask(rule.role) : 0) |
+      (rule.stepUp ? interactiveBit | freshMfaBit : 0)
+  return { ...rule, mask }
+}
+
+/** Said aloud: anybody, signed in or not. */
+export const isPublic = build({ public: true })
+/** Any credential that stands, whatever its scopes. */
+export const authenticated = build({})
+/** Every one of these scopes. */
+export const scope = (first: Scope, ...more: Scope[]): Rule => build({ scopes: [first, ...more] })
+export const atLeast = (role: Role): Rule => build({ role })
+/** A second factor within the last ten minutes, by a person. */
+export const stepUp = build({ stepUp: true })
+/** The row itself decides, by a named policy. */
+export const rowPolicy = <Row>(policy: RowPolicy<Row>): Rule => build({ row: policy as RowPolicy })
+
+/** All of these rules together. At most one of them may carry a row policy. */
+export function allOf(...rules: [Rule, Rule, ...Rule[]]): Rule {
+  const rows = rules.flatMap((rule) => rule.row ?? [])
+  if (rows.length > 1) throw new TypeError('Two row policies in one rule: join them in one named policy.')
+  return build({
+    public: rules.every((rule) => rule.public),
+    scopes: [...new Set(rules.flatMap((rule) => rule.scopes))],
+    role: rules.reduce<Role | null>(
+      (highest, { role }) => (role && (!highest || rank(role) > rank(highest)) ? role : highest),
+      null,
+    ),
+    stepUp: rules.some((rule) => rule.stepUp),
+    row: rows[0] ?? null,
+  })
+}
+
+/** Whether the actor holds what the rule asks for; the row policy is asked apart, when there is a row. */
+export const holds = (actor: Actor, rule: Rule): boolean => (actor.permissions & rule.mask) === rule.mask
+
+export const permitsRow = (actor: Actor, rule: Rule, row: unknown): boolean =>
+  rule.row === null || (isMember(actor) && (rule.row.permits as (actor: Member, row: unknown) => boolean)(actor, row))
+
+/** What a rule asks for, as it appears in `extensions.requires`, the printed schema and the documentation. */
+export const requirements = (rule: Rule): Record<string, unknown> => ({
+  ...(rule.scopes.length ? { scopes: rule.scopes } : {}),
+  ...(rule.role ? { role: rule.role } : {}),
+  ...(rule.stepUp ? { stepUp: true } : {}),
+  ...(rule.row ? { policy: rule.row.name } : {}),
+})
+
+/** Why this actor is refused by this rule: not signed in, a missing second factor, or a missing scope or role, in that order. */
+export function denial(actor: Actor, rule: Rule): AppError {
+  const requires = requirements(rule)
+  if (!isMember(actor)) return new AppError('UNAUTHENTICATED', 'Sign in, or send an API key.', { extensions: { requires } })
+  const withoutStepUp = build({ ...rule, stepUp: false, row: null })
+  if (rule.stepUp && actor.kind === 'user' && holds(actor, withoutStepUp))
+    return new AppError('MFA_REQUIRED', 'This needs a second factor given within the last ten minutes.', {
+      extensions: { requires },
+    })
+  return new AppError('FORBIDDEN', 'Your credential does not permit this.', { extensions: { requires } })
+}
