@@ -63,11 +63,16 @@ function globallyRoutable(address: Address): boolean {
 const unmapped = (address: Address): Address =>
   address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress() ? address.toIPv4Address() : address
 
+/** ipaddr.js reads the IPv4-compatible `::10.0.0.1` as the IPv4-mapped `::ffff:10.0.0.1`; the URL parser's hexadecimal spelling leaves no doubt. */
+const parseAddress = (text: string): Address =>
+  ipaddr.parse(isIP(text) === 6 ? new URL(`http://[${text}]`).hostname.slice(1, -1) : text)
+
 function parseAllowedCidr(text: string): Cidr {
   // ipaddr.js also reads `010.0.0.0/8` and `10.1/16`; an operator who writes those means something else than it would grant.
-  const [base = ''] = text.split('/')
-  if (isIP(base) === 0 || !ipaddr.isValidCIDR(text)) throw new TypeError(`Not a CIDR, such as 10.1.0.0/16: ${text}`)
-  return ipaddr.parseCIDR(text)
+  const [base = '', prefix = ''] = text.split('/')
+  if (isIP(base) === 0 || base.includes('%') || !ipaddr.isValidCIDR(text))
+    throw new TypeError(`Not a CIDR, such as 10.1.0.0/16: ${text}`)
+  return [parseAddress(base), Number(prefix)]
 }
 
 export type Scheme = 'http:' | 'https:'
@@ -88,7 +93,7 @@ export function addressRule(allowedCidrs: readonly string[]): AddressRule {
   return (text, scheme) => {
     // Only the canonical spellings that a resolver gives; `0x7f.1` is no address here, and a zone names a local link.
     if (isIP(text) === 0 || text.includes('%')) return false
-    const address = ipaddr.parse(text)
+    const address = parseAddress(text)
     if (inside(address, allowed) || inside(unmapped(address), allowed)) return true
     return scheme === 'https:' && globallyRoutable(address)
   }

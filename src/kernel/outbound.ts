@@ -25,7 +25,7 @@ export type OutboundOptions = {
   connectTimeoutMs: number
   /** From a standing connection until the response's headers. A hop takes at most this and `connectTimeoutMs`, waiting for a free connection included. */
   headersTimeoutMs: number
-  /** Longest silence inside a response body. */
+  /** Longest silence inside a response body while it is being read. */
   bodyTimeoutMs: number
   /** Cap on a response body, counted on the wire and again after decompression. */
   maxResponseBytes: number
@@ -65,7 +65,7 @@ export function createOutbound(options: OutboundOptions): Outbound {
   const agent = new Agent({
     connect: pinnedConnector(options, addressRule(options.allowedCidrs)),
     headersTimeout: options.headersTimeoutMs,
-    bodyTimeout: options.bodyTimeoutMs,
+    bodyTimeout: 0, // `limitedBody` keeps that time, call by call
     connections: options.connectionsPerOrigin ?? 64,
     pipelining: 1,
     allowH2: false,
@@ -77,7 +77,8 @@ export function createOutbound(options: OutboundOptions): Outbound {
     signal?.throwIfAborted()
     const limits = { maxResponseBytes, bodyTimeoutMs }
     const deadlineMs = options.connectTimeoutMs + options.headersTimeoutMs
-    const send = (hop: Hop) => sendHop(hop, { dispatcher: limitedDispatch(agent, limits), deadlineMs, limits, signal })
+    const send = (hop: Hop) =>
+      sendHop(hop, { dispatcher: limitedDispatch(agent, maxResponseBytes), deadlineMs, limits, signal })
 
     let hop = await firstHop(input, request)
     for (let redirects = 0; ; redirects++) {
@@ -158,7 +159,7 @@ async function sendHop(hop: Hop, { dispatcher, deadlineMs, limits, signal }: Sen
       await body?.cancel()
       throw tooLarge()
     }
-    return { status, statusText, headers, body: body && limitedBody(body, limits.maxResponseBytes, failure) }
+    return { status, statusText, headers, body: body && limitedBody(body, limits, failure) }
   } catch (error) {
     throw failure(error)
   } finally {

@@ -27,32 +27,42 @@ export function upstreamFailure(error: unknown): AppError {
 }
 
 /**
- * The agent with one call's limits. Bytes are counted here as they come off the wire, because compressed input can be endless
+ * The agent with one call's cap. Bytes are counted here as they come off the wire, because compressed input can be endless
  * and decompress to nothing (empty deflate blocks), which no count of the output would see.
  */
-export const limitedDispatch = (agent: Dispatcher, { maxResponseBytes, bodyTimeoutMs }: BodyLimits): Dispatcher =>
+export const limitedDispatch = (agent: Dispatcher, maxBytes: number): Dispatcher =>
   agent.compose((dispatch) => (options, handler) => {
     let received = 0
-    return dispatch(
-      { ...options, bodyTimeout: bodyTimeoutMs },
-      {
-        onRequestStart: (controller, context: unknown) => handler.onRequestStart?.(controller, context),
-        onResponseStart: (...response) => handler.onResponseStart?.(...response),
-        onResponseData: (controller, chunk) => {
-          received += chunk.length
-          if (received > maxResponseBytes) controller.abort(tooLarge())
-          else handler.onResponseData?.(controller, chunk)
-        },
-        onResponseEnd: (...end) => handler.onResponseEnd?.(...end),
-        onResponseError: (...failed) => handler.onResponseError?.(...failed),
+    return dispatch(options, {
+      onRequestStart: (controller, context: unknown) => handler.onRequestStart?.(controller, context),
+      onResponseStart: (...response) => handler.onResponseStart?.(...response),
+      onResponseData: (controller, chunk) => {
+        received += chunk.length
+        if (received > maxBytes) controller.abort(tooLarge())
+        else handler.onResponseData?.(controller, chunk)
       },
-    )
+      onResponseEnd: (...end) => handler.onResponseEnd?.(...end),
+      onResponseError: (...failed) => handler.onResponseError?.(...failed),
+    })
   })
 
-/** The decompressed body, passed on chunk by chunk as it comes, ended by an error once it outgrows its cap. */
+/** Rejects once `ms` have passed without the work being done; Node's timers take no more than 31 bits. */
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(timedOut(`silent for ${ms} ms`)), Math.min(ms, 2 ** 31 - 1))
+  })
+  return Promise.race([work, silence]).finally(() => clearTimeout(timer))
+}
+
+/**
+ * The decompressed body, passed on chunk by chunk as it comes, ended by an error once it outgrows its cap or falls silent.
+ * The silence is measured here because the client's own timer is coarse (a second and more), and only while the reader
+ * waits, so a slow reader is not taken for a slow upstream.
+ */
 export function limitedBody(
   source: WebReadableStream<Uint8Array>,
-  maxBytes: number,
+  { maxResponseBytes, bodyTimeoutMs }: BodyLimits,
   failure: (error: unknown) => unknown,
 ): ReadableStream<Uint8Array> {
   const reader = source.getReader()
@@ -61,10 +71,10 @@ export function limitedBody(
     {
       async pull(controller) {
         try {
-          const { done, value } = await reader.read()
+          const { done, value } = await within(bodyTimeoutMs, reader.read())
           if (done) return controller.close()
           received += value.byteLength
-          if (received > maxBytes) throw tooLarge()
+          if (received > maxResponseBytes) throw tooLarge()
           controller.enqueue(value)
         } catch (error) {
           controller.error(failure(error))
