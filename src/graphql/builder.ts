@@ -1,0 +1,81 @@
+import SchemaBuilder from '@pothos/core'
+import DirectivesPlugin from '@pothos/plugin-directives'
+import PrismaPlugin, { type PrismaClient } from '@pothos/plugin-prisma'
+import RelayPlugin from '@pothos/plugin-relay'
+import ScopeAuthPlugin from '@pothos/plugin-scope-auth'
+import { DateTimeISOResolver, JSONResolver } from 'graphql-scalars'
+import { getDatamodel } from '../generated/pothos.ts'
+import type PrismaTypes from '../generated/pothos.ts'
+import { badInput } from '../kernel/errors.ts'
+import { decodeNodeId, encodeNodeId } from '../kernel/nodeId.ts'
+import { authenticated } from '../kernel/rule.ts'
+import type { GraphContext } from './context.ts'
+import { defaultPageSize, inherited, maxPageSize, unauthorized } from './rules.ts'
+
+type Types = {
+  Context: GraphContext
+  PrismaTypes: PrismaTypes
+  Scalars: {
+    ID: { Input: string; Output: string | number }
+    DateTime: { Input: Date; Output: Date }
+    JSON: { Input: unknown; Output: unknown }
+  }
+  AuthScopes: Record<string, never>
+  DefaultAuthStrategy: 'all'
+  Directives: {
+    authenticated: { locations: 'FIELD_DEFINITION'; args: Record<string, never> }
+    requiresScopes: { locations: 'FIELD_DEFINITION'; args: { scopes: string[][] } }
+    policy: { locations: 'FIELD_DEFINITION'; args: { policies: string[][] } }
+  }
+}
+
+const onPage = { rule: inherited } as const
+
+/** The one builder. It knows the language and its rules, and no noun of the domain. */
+export const builder = new SchemaBuilder<Types>({
+  plugins: ['rules', ScopeAuthPlugin, PrismaPlugin, RelayPlugin, DirectivesPlugin],
+  scopeAuth: {
+    defaultStrategy: 'all',
+    authScopes: () => ({}),
+    unauthorizedError: (_parent, context, info) => unauthorized(context, info),
+  },
+  prisma: {
+    // Prisma's client for a transaction has all that the plugin uses of a client.
+    client: (context) => context.tx as unknown as PrismaClient,
+    dmmf: getDatamodel(),
+    maxConnectionSize: maxPageSize,
+    defaultConnectionSize: defaultPageSize,
+    exposeDescriptions: false,
+    onUnusedQuery: null,
+  },
+  relay: {
+    cursorType: 'String',
+    encodeGlobalID: (type, id) => encodeNodeId(type, String(id)),
+    decodeGlobalID: (globalId) => {
+      const decoded = decodeNodeId(globalId)
+      if (!decoded) throw badInput([{ path: ['id'], message: 'expected an id that this API gave' }])
+      return { typename: decoded.type, id: decoded.id }
+    },
+    idFieldOptions: onPage,
+    nodeQueryOptions: { rule: authenticated, args: { id: onPage } },
+    nodesQueryOptions: false,
+    cursorFieldOptions: onPage,
+    nodeFieldOptions: onPage,
+    edgesFieldOptions: onPage,
+    pageInfoFieldOptions: onPage,
+    hasNextPageFieldOptions: onPage,
+    hasPreviousPageFieldOptions: onPage,
+    startCursorFieldOptions: onPage,
+    endCursorFieldOptions: onPage,
+    beforeArgOptions: onPage,
+    afterArgOptions: onPage,
+    firstArgOptions: onPage,
+    lastArgOptions: onPage,
+  },
+})
+
+builder.addScalarType('DateTime', DateTimeISOResolver)
+builder.addScalarType('JSON', JSONResolver)
+
+builder.queryType({ description: 'Reads. Each runs as the caller, under row level security.' })
+builder.mutationType({ description: 'Writes. Each is one operation: one transaction with its audit event, or nothing.' })

@@ -1,0 +1,103 @@
+import SchemaBuilder, {
+  BasePlugin,
+  type PothosInputFieldConfig,
+  type PothosOutputFieldConfig,
+  type SchemaTypes,
+} from '@pothos/core'
+import type { GraphQLResolveInfo } from 'graphql'
+import { AppError } from '../kernel/errors.ts'
+import { denial, holds, permitsRow, requirements, type Rule } from '../kernel/rule.ts'
+import type { GraphContext } from './context.ts'
+
+/**
+ * For a field that is reached only through another one, and an argument or input of a field: the rule of what leads
+ * here decides. Said aloud, like every rule; a root field cannot say it.
+ */
+export const inherited = Symbol('inherited')
+export type FieldRule = Rule | typeof inherited
+
+/** What a page of a list can hold at the most; asking for more is an error, not a silent cut. */
+export const maxPageSize = 100
+export const defaultPageSize = 20
+
+/** Weight of one resolution and, for plain lists, the most items it can give. */
+export type Cost = { weight?: number; assumedSize?: number }
+
+declare global {
+  // eslint-disable-next-line @typescript-eslint/no-namespace -- the way Pothos plugins declare their options
+  export namespace PothosSchemaTypes {
+    export interface FieldOptions {
+      /** Who may read this field. The build fails without one. */
+      rule?: FieldRule
+      cost?: Cost
+      /** The field makes the request act as somebody else (sign-in), so what is below it is judged when it resolves. */
+      changesActor?: boolean
+    }
+    export interface InputFieldOptions {
+      /** Who may give this value. The build fails without one. */
+      rule?: FieldRule
+    }
+    // eslint-disable-next-line @typescript-eslint/no-unused-vars -- the parameter is part of the interface that is extended
+    export interface Plugins<Types extends SchemaTypes> {
+      rules: RulesPlugin<Types>
+    }
+  }
+}
+
+export type FieldExtensions = { rule?: FieldRule; cost?: Cost; changesActor?: boolean }
+
+const roots = new Set(['Query', 'Mutation', 'Subscription'])
+
+/** The rule that a built field carries. */
+export const ruleOf = (field: { extensions: object }): FieldRule | undefined => (field.extensions as FieldExtensions).rule
+
+function directivesOf(rule: FieldRule): Record<string, object> {
+  if (rule === inherited || rule.public) return {}
+  const { scopes, ...policies } = requirements(rule) as { scopes?: string[]; role?: string; stepUp?: boolean; policy?: string }
+  const names = [policies.role && `role:${policies.role}`, policies.stepUp && 'stepUp', policies.policy].filter(Boolean)
+  return {
+    authenticated: {},
+    ...(scopes ? { requiresScopes: { scopes: [scopes] } } : {}),
+    ...(names.length ? { policy: { policies: [names] } } : {}),
+  }
+}
+
+/**
+ * Turns each field's `rule` into what enforces and shows it: the scope-auth check before its resolver, the directives
+ * of the printed schema, and the extension that the analysis, the documentation and the tests read.
+ * A field or argument without a rule stops the build.
+ */
+class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
+  override onOutputFieldConfig(config: PothosOutputFieldConfig<Types>): PothosOutputFieldConfig<Types> {
+    const options = config.pothosOptions as PothosOutputFieldConfig<Types>['pothosOptions'] & FieldExtensions & { directives?: object }
+    const name = `${config.parentType}.${config.name}`
+    const { rule, cost, changesActor } = options
+    if (rule === undefined) throw new Error(`${name} has no rule. Say who may read it: rule: scope('…'), inherited or isPublic.`)
+    if (rule === inherited && roots.has(config.parentType)) throw new Error(`${name} is a root field, so nothing leads to it: it needs a rule of its own.`)
+    const check =
+      rule === inherited || rule.public
+        ? {}
+        : { authScopes: (parent: unknown, _args: unknown, { actor }: GraphContext) => holds(actor, rule) && permitsRow(actor, rule, parent) }
+    return {
+      ...config,
+      extensions: { ...config.extensions, rule, ...(cost ? { cost } : {}), ...(changesActor ? { changesActor } : {}) },
+      pothosOptions: { ...options, ...check, directives: { ...options.directives, ...directivesOf(rule) } },
+    } as PothosOutputFieldConfig<Types>
+  }
+
+  override onInputFieldConfig(config: PothosInputFieldConfig<Types>): PothosInputFieldConfig<Types> {
+    const { rule } = config.pothosOptions as FieldExtensions
+    const name = config.parentField ? `${config.parentType}.${config.parentField}(${config.name}:)` : `${config.parentType}.${config.name}`
+    if (rule === undefined) throw new Error(`${name} has no rule. Say who may give it: rule: inherited, or a scope of its own.`)
+    return { ...config, extensions: { ...config.extensions, rule, directives: { ...(config.extensions?.['directives'] as object), ...directivesOf(rule) } } }
+  }
+}
+
+SchemaBuilder.registerPlugin('rules', RulesPlugin)
+
+/** The error of a field that scope-auth refused, made from the field's own rule. */
+export function unauthorized(context: GraphContext, info: GraphQLResolveInfo): AppError {
+  const field = info.parentType.getFields()[info.fieldName]
+  const rule = field && ruleOf(field)
+  return rule && rule !== inherited ? denial(context.actor, rule) : new AppError('FORBIDDEN', 'Your credential does not permit this.')
+}
