@@ -1,0 +1,92 @@
+import { classifyInboundRequest, isJsonContentType, readRequestBody } from '@modelcontextprotocol/server'
+import type { CallToolResult } from '@modelcontextprotocol/client'
+import { Relay, type Downstream } from './relay.ts'
+import { ClientMemories } from './relayClients.ts'
+import { domainError } from './relayErrors.ts'
+import { serveLegacy } from './relayLegacy.ts'
+import { serveModern } from './relayModern.ts'
+import { Parking } from './relayParking.ts'
+import type { Gateway, GatewayOptions, Json, Passage, ToolCall } from './types.ts'
+import { UpstreamPool } from './upstream.ts'
+
+const maxRequestBytes = 4 * 1024 * 1024
+
+const failed = (status: number, code: number, message: string): Response =>
+  Response.json({ jsonrpc: '2.0', id: null, error: { code, message } }, { status })
+
+/** The data plane: whatever the door and whatever the client's revision, one path leads to the upstream. */
+export function createGateway(options: GatewayOptions): Gateway {
+  const clock = options.clock ?? (() => new Date())
+  const pool = new UpstreamPool({ ...options, clock })
+  const relay = new Relay({ pool, record: options.record, clock })
+  const parking = new Parking()
+  const memories = new ClientMemories()
+
+  return {
+    listTools: (passage, { signal } = {}) => relay.tools(passage, { capabilities: {}, signal }).catch(rethrow),
+    callTool: (passage, call) => callTool(relay, passage, call).catch(rethrow),
+    handle: async (passage, request) => {
+      const requestId = passage.actor.origin.requestId
+      const body = await readBody(request)
+      if (body instanceof Response) return body
+      const header = (name: string): string | undefined => request.headers.get(name) ?? undefined
+      const route = classifyInboundRequest({
+        httpMethod: request.method,
+        body: body.json,
+        ...defined('protocolVersionHeader', header('mcp-protocol-version')),
+        ...defined('mcpMethodHeader', header('mcp-method')),
+        ...defined('mcpNameHeader', header('mcp-name')),
+      })
+      return route.kind === 'legacy'
+        ? serveLegacy({ relay, pool, memories, passage, requestId }, request, body.json)
+        : serveModern({ relay, pool, parking, passage, requestId }, request, body.json)
+    },
+    forget: (targetKey) => pool.forget(targetKey),
+    close: async () => {
+      parking.close()
+      await pool.close()
+    },
+  }
+}
+
+const rethrow = (error: unknown): never => {
+  throw domainError(error)
+}
+
+const defined = <K extends string>(key: K, value: string | undefined): Partial<Record<K, string>> =>
+  value === undefined ? {} : ({ [key]: value } as Partial<Record<K, string>>)
+
+async function callTool(relay: Relay, passage: Passage, call: ToolCall): Promise<CallToolResult> {
+  const { name, requestId, signal, onProgress } = call
+  const params: Json = {
+    name,
+    arguments: call.arguments ?? {},
+    ...(onProgress ? { _meta: { progressToken: requestId } } : {}),
+  }
+  const downstream: Downstream = {
+    requestId,
+    signal,
+    capabilities: {},
+    logLevel: undefined,
+    multiRoundTrip: false,
+    notify: ({ method, params: progress }) => {
+      if (method === 'notifications/progress' && typeof progress?.['progress'] === 'number')
+        onProgress?.(progress as { progress: number })
+    },
+  }
+  const { resultType: _, ...result } = await relay.answer(passage, { method: 'tools/call', params }, downstream)
+  return { ...result, content: Array.isArray(result['content']) ? result['content'] : [] }
+}
+
+async function readBody(request: Request): Promise<{ json: unknown } | Response> {
+  if (request.method !== 'POST') return { json: undefined }
+  if (!isJsonContentType(request.headers.get('content-type')))
+    return failed(415, -32000, 'Unsupported Media Type: Content-Type must be application/json')
+  const read = await readRequestBody(request, maxRequestBytes)
+  if (read.tooLarge) return failed(413, -32000, 'Payload Too Large')
+  try {
+    return { json: JSON.parse(read.text) as unknown }
+  } catch {
+    return failed(400, -32700, 'Parse error: Invalid JSON')
+  }
+}

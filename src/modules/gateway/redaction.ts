@@ -1,0 +1,33 @@
+import type { Prisma } from '../../generated/prisma/client.ts'
+
+const secretName =
+  /pass(word|phrase)?|secret|token|api[-_]?key|authorization|credential|cookie|private[-_]?key|^(pin|otp|cvv)$/i
+// Forms that well-known issuers give their secrets, and the structure of a JWT.
+const secretValue =
+  /mcp_sk_\w+|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*-----)?|Bearer\s+[\w.~+/=-]{8,}/g
+const email = /\b([\w.+-])[\w.+-]*@([\w-]+\.)+[\w-]{2,}\b/g
+
+const mask = '****'
+const maxDepth = 8
+const maxItems = 50
+const maxText = 500
+
+const redactText = (text: string): string => {
+  const bounded = text.length > maxText * 4 ? text.slice(0, maxText * 4) : text
+  const clean = bounded.replace(secretValue, mask).replace(email, '$1***@$2')
+  return clean.length > maxText ? `${clean.slice(0, maxText)}…` : clean.replaceAll('\u0000', '')
+}
+
+/** What of a call's arguments may be stored: secrets by name and by form become `****`, e-mail addresses are masked, size is bounded. */
+export function redact(value: unknown, depth = 0): Prisma.InputJsonValue | null {
+  if (typeof value === 'string') return redactText(value)
+  if (typeof value === 'number' || typeof value === 'boolean') return value
+  if (typeof value !== 'object' || value === null) return null
+  if (depth >= maxDepth) return '…'
+  if (Array.isArray(value)) return value.slice(0, maxItems).map((item) => redact(item, depth + 1))
+  return Object.fromEntries(
+    Object.entries(value)
+      .slice(0, maxItems)
+      .map(([name, item]) => [redactText(name), secretName.test(name) ? mask : redact(item, depth + 1)]),
+  )
+}

@@ -1,0 +1,179 @@
+import { ProtocolError, type ClientCapabilities, type LoggingLevel, type Tool } from '@modelcontextprotocol/client'
+import { AppError } from '../../kernel/errors.ts'
+import { mayUse, toolAccess } from '../services/toolPolicy.ts'
+import { failureStatus, invalidParams, methodNotFound, unknownTool } from './relayErrors.ts'
+import { louder } from './relayLogging.ts'
+import type { CallRecord, CallStatus, Json, Passage } from './types.ts'
+import type { Connection, UpstreamPool } from './upstream.ts'
+import { abandonable } from './upstreamDeadline.ts'
+import type { Ask, Notification } from './upstreamExchange.ts'
+
+/** Whoever asked: an MCP client of either era, or the control plane. */
+export type Downstream = {
+  requestId: string
+  signal: AbortSignal | undefined
+  /** What this client can be asked while it waits. */
+  capabilities: ClientCapabilities
+  /** Log messages below this are not passed on; without one, none are. */
+  logLevel: LoggingLevel | undefined
+  notify: (notification: Notification) => void
+  /** Asks the client itself. Absent where there is no way to. */
+  ask?: Ask | undefined
+  /** Whether the client answers an `input_required` result by itself; otherwise it is asked, round by round. */
+  multiRoundTrip: boolean
+}
+
+export type RelayedRequest = { method: string; params: Json }
+
+/** Methods that are passed on as they are. Others are answered here or refused: what is not known cannot be judged. */
+const forwarded: readonly string[] = [
+  'resources/list',
+  'resources/templates/list',
+  'resources/read',
+  'prompts/list',
+  'prompts/get',
+  'completion/complete',
+]
+const subjects: Readonly<Record<string, string>> = {
+  'tools/call': 'name',
+  'prompts/get': 'name',
+  'resources/read': 'uri',
+}
+const maxRounds = 8
+
+type RelayOptions = { pool: UpstreamPool; record: (entry: CallRecord) => Promise<void>; clock: () => Date }
+
+/** The one path of every request to an upstream: policy, then the call, then its record, then the answer. */
+export class Relay {
+  readonly #pool: UpstreamPool
+  readonly #record: RelayOptions['record']
+  readonly #clock: () => Date
+
+  constructor({ pool, record, clock }: RelayOptions) {
+    this.#pool = pool
+    this.#record = record
+    this.#clock = clock
+  }
+
+  /** Answers one request, or throws a `ProtocolError`, an `AppError` or `Cancelled`. */
+  async answer(passage: Passage, request: RelayedRequest, downstream: Downstream): Promise<Json> {
+    const { method, params } = request
+    if (method === 'ping') return {}
+    if (method === 'tools/list') return this.#list(passage, params, downstream)
+    if (method !== 'tools/call' && !forwarded.includes(method))
+      throw new ProtocolError(methodNotFound, 'Method not found')
+    const work = (): Promise<Json> =>
+      method === 'tools/call' ? this.#call(passage, params, downstream) : this.#forward(passage, request, downstream)
+    return method in subjects ? this.#recorded(passage, request, downstream, work) : work()
+  }
+
+  /** The tools that this caller may call. */
+  async tools(
+    passage: Passage,
+    { capabilities, signal }: Pick<Downstream, 'capabilities' | 'signal'>,
+  ): Promise<Tool[]> {
+    const { tools } = await this.#connected(passage, capabilities, signal, (connection) => connection.tools.list())
+    return tools.filter((tool) => permitted(passage, tool))
+  }
+
+  async #list(passage: Passage, params: Json, downstream: Downstream): Promise<Json> {
+    // The whole list is one page, so no cursor is ours.
+    if (params['cursor'] !== undefined) throw new ProtocolError(invalidParams, 'Invalid cursor')
+    const { tools, freshUntil } = await this.#connected(
+      passage,
+      downstream.capabilities,
+      downstream.signal,
+      ({ tools: catalogue }) => catalogue.list(),
+    )
+    const ttlMs = Math.max(0, freshUntil - this.#clock().getTime())
+    return { tools: tools.filter((tool) => permitted(passage, tool)), ttlMs, cacheScope: 'private' }
+  }
+
+  async #call(passage: Passage, params: Json, downstream: Downstream): Promise<Json> {
+    const name = params['name']
+    if (typeof name !== 'string')
+      throw new ProtocolError(invalidParams, 'Invalid params: the name of a tool is missing')
+    // Said before the upstream is asked for its list, so that blocking a tool also works when the upstream is down.
+    if (passage.toolAccess.get(name) === 'BLOCKED') throw unknownTool(name)
+    const tool = await this.#connected(passage, downstream.capabilities, downstream.signal, ({ tools }) =>
+      tools.find(name),
+    )
+    if (!tool || !permitted(passage, tool)) throw unknownTool(name)
+    return this.#forward(passage, { method: 'tools/call', params }, downstream, tool.inputSchema)
+  }
+
+  async #forward(
+    passage: Passage,
+    { method, params }: RelayedRequest,
+    downstream: Downstream,
+    inputSchema?: unknown,
+  ): Promise<Json> {
+    const { capabilities, signal, logLevel, ask, notify } = downstream
+    const onNotification = (notification: Notification): void => {
+      if (notification.method === 'notifications/message' && !louder(notification.params?.['level'], logLevel)) return
+      notify(notification)
+    }
+    const options = { capabilities, signal, logLevel, onNotification, onRequest: ask, inputSchema }
+    let sent = params
+    for (let round = 0; ; round++) {
+      const result = await this.#pool.request(passage.target, method, sent, options)
+      if (result['resultType'] !== 'input_required' || downstream.multiRoundTrip) return privately(result)
+      if (!ask) throw new AppError('UPSTREAM_ERROR', 'The service asks for input that this client cannot give.')
+      if (round >= maxRounds) throw new AppError('UPSTREAM_ERROR', 'The service keeps asking for more input.')
+      sent = { ...params, ...(await answers(result, ask)) }
+    }
+  }
+
+  async #connected<T>(
+    { target }: Passage,
+    capabilities: ClientCapabilities,
+    signal: AbortSignal | undefined,
+    work: (connection: Connection) => Promise<T>,
+  ): Promise<T> {
+    return this.#pool.use(target, capabilities, (connection) => abandonable(work(connection), signal), signal)
+  }
+
+  async #recorded(
+    passage: Passage,
+    { method, params }: RelayedRequest,
+    { requestId }: Downstream,
+    work: () => Promise<Json>,
+  ): Promise<Json> {
+    const startedAt = this.#clock()
+    const start = performance.now()
+    const subject = params[subjects[method] ?? '']
+    const entry = (status: CallStatus): CallRecord => ({
+      passage,
+      method,
+      tool: typeof subject === 'string' ? subject : null,
+      arguments: params['arguments'],
+      status,
+      startedAt,
+      durationMs: performance.now() - start,
+      requestId,
+    })
+    let result: Json
+    try {
+      result = await work()
+    } catch (error) {
+      await this.#record(entry(failureStatus(error)))
+      throw error
+    }
+    await this.#record(entry(result['isError'] === true ? 'tool_error' : 'ok'))
+    return result
+  }
+}
+
+const permitted = ({ actor, trusted, toolAccess: settings }: Passage, { name, annotations }: Tool): boolean =>
+  mayUse(actor.scopes, toolAccess({ setting: settings.get(name), trusted, annotations }))
+
+/** An answer that one credential got is nobody else's, whatever the upstream thinks. */
+const privately = (result: Json): Json => ('cacheScope' in result ? { ...result, cacheScope: 'private' } : result)
+
+/** What a multi-round-trip upstream asks for, asked of a client that knows only requests. */
+async function answers({ inputRequests, requestState }: Json, ask: Ask): Promise<Json> {
+  const asked = Object.entries((inputRequests ?? {}) as Record<string, { method?: unknown; params?: Json }>)
+  const inputResponses: Json = {}
+  for (const [key, { method, params }] of asked) inputResponses[key] = await ask({ method: String(method), params })
+  return { inputResponses, ...(requestState === undefined ? {} : { requestState }) }
+}

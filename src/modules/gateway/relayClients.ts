@@ -1,0 +1,94 @@
+import type { ClientCapabilities, LoggingLevel } from '@modelcontextprotocol/client'
+import { randomUUID } from 'node:crypto'
+import { z } from 'zod'
+import type { Json, Passage } from './types.ts'
+
+const maxClients = 10_000
+const maxSessionIdLength = 2000
+
+/**
+ * What a legacy client said of itself, carried in the session id that it sends with each request, so that any instance
+ * can serve any request. It grants nothing: every request brings its own credential.
+ */
+export type ClientSession = { nonce: string; version: string; capabilities: ClientCapabilities }
+
+const sessionShape = z.object({
+  n: z.uuid(),
+  v: z.string(),
+  c: z.object({
+    elicitation: z.record(z.string(), z.unknown()).optional(),
+    sampling: z.record(z.string(), z.unknown()).optional(),
+    roots: z.record(z.string(), z.unknown()).optional(),
+  }),
+})
+
+export function mintSessionId(version: string, declared: unknown): string {
+  const { success, data } = sessionShape.shape.c.safeParse(declared)
+  const encode = (c: Json): string =>
+    Buffer.from(JSON.stringify({ n: randomUUID(), v: version, c })).toString('base64url')
+  const id = encode(success ? data : {})
+  return id.length <= maxSessionIdLength ? id : encode({})
+}
+
+export function readSessionId(id: string): ClientSession | undefined {
+  if (id.length > maxSessionIdLength) return undefined
+  try {
+    const { n, v, c } = sessionShape.parse(JSON.parse(Buffer.from(id, 'base64url').toString('utf8')))
+    return { nonce: n, version: v, capabilities: c as ClientCapabilities }
+  } catch {
+    return undefined
+  }
+}
+
+type Waiting = {
+  answer: (result: Json) => void
+  refuse: (error: { code: number; message: string; data?: unknown }) => void
+}
+
+/** What this instance remembers of a legacy client between two requests. All of it may be lost without harm to others. */
+export type ClientMemory = {
+  logLevel: LoggingLevel | undefined
+  /** Resources that the client wants to hear about, with what ends it. */
+  watched: Map<string, () => void>
+  /** Requests at work, by their JSON-RPC id, to be cancelled by a later message. */
+  running: Map<string | number, AbortController>
+  /** What the client was asked, by our id of the question. */
+  waiting: Map<string, Waiting>
+}
+
+/** The memories of many clients, each found only together with the caller whose it is; the oldest idle ones are lost. */
+export class ClientMemories {
+  readonly #memories = new Map<string, ClientMemory>()
+
+  of({ actor, serviceId }: Passage, { nonce }: ClientSession): ClientMemory {
+    const key = JSON.stringify([actor.orgId, actor.userId, serviceId, nonce])
+    const memory = this.#memories.get(key) ?? {
+      logLevel: undefined,
+      watched: new Map(),
+      running: new Map(),
+      waiting: new Map(),
+    }
+    this.#memories.delete(key)
+    this.#memories.set(key, memory)
+    this.#makeRoom()
+    return memory
+  }
+
+  forget({ actor, serviceId }: Passage, { nonce }: ClientSession): void {
+    const key = JSON.stringify([actor.orgId, actor.userId, serviceId, nonce])
+    const memory = this.#memories.get(key)
+    this.#memories.delete(key)
+    for (const stop of memory?.watched.values() ?? []) stop()
+    for (const running of memory?.running.values() ?? []) running.abort()
+  }
+
+  #makeRoom(): void {
+    if (this.#memories.size <= maxClients) return
+    for (const [key, memory] of this.#memories) {
+      if (memory.running.size > 0 || memory.waiting.size > 0) continue
+      for (const stop of memory.watched.values()) stop()
+      this.#memories.delete(key)
+      return
+    }
+  }
+}

@@ -1,0 +1,279 @@
+import { ProtocolError, type JSONRPCRequest } from '@modelcontextprotocol/client'
+import { randomUUID } from 'node:crypto'
+import { z } from 'zod'
+import type { Relay } from './relay.ts'
+import { answerMs, assertMayAsk } from './relayAsking.ts'
+import {
+  mintSessionId,
+  readSessionId,
+  type ClientMemories,
+  type ClientMemory,
+  type ClientSession,
+} from './relayClients.ts'
+import { invalidParams, wireError } from './relayErrors.ts'
+import { isLoggingLevel } from './relayLogging.ts'
+import { announced } from './relayModern.ts'
+import { EventStream, lazily } from './relayStream.ts'
+import type { Json, Passage } from './types.ts'
+import type { UpstreamPool } from './upstream.ts'
+import { abandonable } from './upstreamDeadline.ts'
+import type { Ask } from './upstreamExchange.ts'
+import type { ChangeEvent } from './upstreamSession.ts'
+
+type Legacy = { relay: Relay; pool: UpstreamPool; memories: ClientMemories; passage: Passage; requestId: string }
+type Client = { session: ClientSession | undefined; memory: ClientMemory | undefined }
+
+/** Revisions that are begun with `initialize`, newest first. */
+const versions = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05', '2024-10-07'] as const
+const maxBatch = 20
+
+const id = z.union([z.string(), z.number()])
+const incoming = z.union([
+  z.object({ jsonrpc: z.literal('2.0'), id, method: z.string(), params: z.record(z.string(), z.unknown()).optional() }),
+  z.strictObject({
+    jsonrpc: z.literal('2.0'),
+    method: z.string(),
+    params: z.record(z.string(), z.unknown()).optional(),
+  }),
+  z.object({ jsonrpc: z.literal('2.0'), id, result: z.record(z.string(), z.unknown()) }),
+  z.object({
+    jsonrpc: z.literal('2.0'),
+    id,
+    error: z.object({ code: z.int(), message: z.string(), data: z.unknown().optional() }),
+  }),
+])
+type Incoming = z.infer<typeof incoming>
+
+const failed = (status: number, code: number, message: string, headers: Record<string, string> = {}): Response =>
+  Response.json({ jsonrpc: '2.0', id: null, error: { code, message } }, { status, headers })
+const accepted = (): Response => new Response(null, { status: 202 })
+
+/** Serves the revisions up to 2025-11-25: the handshake, requests, answers to what the client was asked, change events. */
+export async function serveLegacy(legacy: Legacy, request: Request, body: unknown): Promise<Response> {
+  const version = request.headers.get('mcp-protocol-version')
+  if (version !== null && !(versions as readonly string[]).includes(version))
+    return failed(400, -32000, `Bad Request: Unsupported protocol version (supported versions: ${versions.join(', ')})`)
+  const sessionId = request.headers.get('mcp-session-id')
+  const session = sessionId === null ? undefined : readSessionId(sessionId)
+  if (sessionId !== null && !session) return failed(404, -32001, 'Session not found')
+  const client: Client = { session, memory: session && legacy.memories.of(legacy.passage, session) }
+  if (request.method === 'GET') return changes(legacy, client, request)
+  if (request.method === 'DELETE') {
+    if (session) legacy.memories.forget(legacy.passage, session)
+    return new Response(null, { status: session ? 200 : 405 })
+  }
+  if (request.method !== 'POST') return failed(405, -32000, 'Method not allowed.', { allow: 'GET, POST, DELETE' })
+  return Array.isArray(body) ? batch(legacy, client, request, body) : single(legacy, client, request, body)
+}
+
+async function single(legacy: Legacy, client: Client, request: Request, body: unknown): Promise<Response> {
+  const { success, data: message } = incoming.safeParse(body)
+  if (!success) return failed(400, -32600, 'Invalid Request')
+  if (!isRequest(message)) {
+    take(client, message)
+    return accepted()
+  }
+  const accept = request.headers.get('accept') ?? '*/*'
+  const mayStream = /text\/event-stream|\*\/\*/.test(accept)
+  if (!mayStream && !/application\/(json|\*)/.test(accept))
+    return failed(406, -32000, 'Not Acceptable: Client must accept both application/json and text/event-stream')
+  if (message.method === 'initialize') return initialize(legacy, message)
+  const gone = new AbortController()
+  const signal = AbortSignal.any([request.signal, gone.signal])
+  return lazily(
+    (send) => answer(legacy, client, message, signal, send),
+    () => gone.abort(),
+    mayStream,
+  )
+}
+
+/** JSON-RPC batches, which 2025-03-26 had: the answers come together, and nothing is streamed before them. */
+async function batch(legacy: Legacy, client: Client, request: Request, body: readonly unknown[]): Promise<Response> {
+  if (body.length === 0 || body.length > maxBatch)
+    return failed(400, -32600, `A batch holds 1 to ${maxBatch} messages.`)
+  const { success, data: messages } = z.array(incoming).safeParse(body)
+  if (!success || messages.some((message) => isRequest(message) && message.method === 'initialize'))
+    return failed(400, -32600, 'Invalid Request')
+  for (const message of messages) if (!isRequest(message)) take(client, message)
+  const requests = messages.filter(isRequest)
+  if (requests.length === 0) return accepted()
+  return Response.json(
+    await Promise.all(requests.map((each) => answer(legacy, client, each, request.signal, undefined))),
+  )
+}
+
+const isRequest = (message: Incoming): message is Extract<Incoming, { id: string | number; method: string }> =>
+  'method' in message && 'id' in message
+
+async function initialize(
+  { pool, passage, requestId }: Legacy,
+  { id: messageId, params }: JSONRPCRequest,
+): Promise<Response> {
+  const asked = versions.find((version) => version === params?.['protocolVersion']) ?? versions[0]
+  const sessionId = mintSessionId(asked, params?.['capabilities'])
+  const capabilities = readSessionId(sessionId)?.capabilities ?? {}
+  try {
+    const { session } = await pool.use(passage.target, capabilities, async (connection) => connection)
+    const result = {
+      protocolVersion: asked,
+      capabilities: announced(session.capabilities),
+      serverInfo: session.serverInfo,
+      ...(session.instructions === undefined ? {} : { instructions: session.instructions }),
+    }
+    return Response.json({ jsonrpc: '2.0', id: messageId, result }, { headers: { 'mcp-session-id': sessionId } })
+  } catch (error) {
+    return Response.json({ jsonrpc: '2.0', id: messageId, error: wireError(error, requestId) })
+  }
+}
+
+/** A notification, or the answer to something that the client was asked. */
+function take({ memory }: Client, message: Exclude<Incoming, { id: string | number; method: string }>): void {
+  if ('method' in message) {
+    const running = message.params?.['requestId']
+    if (message.method === 'notifications/cancelled' && (typeof running === 'string' || typeof running === 'number'))
+      memory?.running.get(running)?.abort()
+    return
+  }
+  const waiting = memory?.waiting.get(String(message.id))
+  if ('result' in message) waiting?.answer(message.result)
+  else waiting?.refuse(message.error)
+}
+
+async function answer(
+  legacy: Legacy,
+  client: Client,
+  { id: messageId, method, params = {} }: JSONRPCRequest,
+  left: AbortSignal,
+  send: ((message: object) => void) | undefined,
+): Promise<object> {
+  const cancelled = new AbortController()
+  const signal = AbortSignal.any([left, cancelled.signal])
+  client.memory?.running.set(messageId, cancelled)
+  try {
+    const result = await perform(legacy, client, method, params, signal, send)
+    return { jsonrpc: '2.0', id: messageId, result: withoutModernTerms(result) }
+  } catch (error) {
+    return { jsonrpc: '2.0', id: messageId, error: wireError(error, legacy.requestId) }
+  } finally {
+    client.memory?.running.delete(messageId)
+  }
+}
+
+async function perform(
+  legacy: Legacy,
+  client: Client,
+  method: string,
+  params: Json,
+  signal: AbortSignal,
+  send: ((message: object) => void) | undefined,
+): Promise<Json> {
+  const { relay, passage, requestId } = legacy
+  if (method === 'logging/setLevel') return setLevel(client, params)
+  if (method === 'resources/subscribe' || method === 'resources/unsubscribe')
+    return watch(legacy, client, method, params)
+  const capabilities = (send && client.session?.capabilities) ?? {}
+  return relay.answer(
+    passage,
+    { method, params },
+    {
+      requestId,
+      signal,
+      capabilities,
+      logLevel: client.memory?.logLevel ?? 'debug',
+      multiRoundTrip: false,
+      notify: (notification) => send?.({ jsonrpc: '2.0', ...notification }),
+      ask: send && client.memory ? asking(client.memory, capabilities, signal, send) : undefined,
+    },
+  )
+}
+
+/** Asks on the stream of the request that it belongs to; the client answers by a POST of its own. */
+const asking =
+  (
+    memory: ClientMemory,
+    capabilities: ClientSession['capabilities'],
+    signal: AbortSignal,
+    send: (message: object) => void,
+  ): Ask =>
+  async ({ method, params }) => {
+    assertMayAsk(capabilities, method)
+    const questionId = randomUUID()
+    const reply = new Promise<Json>((resolve, reject) => {
+      memory.waiting.set(questionId, {
+        answer: resolve,
+        refuse: ({ code, message, data }) => reject(new ProtocolError(code, message, data)),
+      })
+    })
+    send({ jsonrpc: '2.0', id: questionId, method, ...(params ? { params } : {}) })
+    try {
+      return await abandonable(reply, AbortSignal.any([signal, AbortSignal.timeout(answerMs)]))
+    } finally {
+      memory.waiting.delete(questionId)
+    }
+  }
+
+function setLevel({ memory }: Client, { level }: Json): Json {
+  if (!isLoggingLevel(level)) throw new ProtocolError(invalidParams, 'Invalid params: no such logging level')
+  if (memory) memory.logLevel = level
+  return {}
+}
+
+async function watch(
+  { pool, passage }: Legacy,
+  { session, memory }: Client,
+  method: string,
+  { uri }: Json,
+): Promise<Json> {
+  if (typeof uri !== 'string')
+    throw new ProtocolError(invalidParams, 'Invalid params: the URI of a resource is missing')
+  const stop = memory?.watched.get(uri)
+  if (method === 'resources/unsubscribe') {
+    memory?.watched.delete(uri)
+    stop?.()
+  } else if (!stop) {
+    const unwatch = await pool.use(passage.target, session?.capabilities ?? {}, ({ session: upstream }) =>
+      upstream.watch(uri),
+    )
+    if (memory) memory.watched.set(uri, unwatch)
+    else unwatch()
+  }
+  return {}
+}
+
+/** The stream on which a legacy client hears of changes, for as long as it stays. */
+async function changes(
+  { pool, passage, requestId }: Legacy,
+  { session, memory }: Client,
+  request: Request,
+): Promise<Response> {
+  if (!/text\/event-stream|\*\/\*/.test(request.headers.get('accept') ?? ''))
+    return failed(406, -32000, 'Not Acceptable: Client must accept text/event-stream')
+  if (!session) return failed(405, -32000, 'Method not allowed.', { allow: 'POST' })
+  try {
+    const hold = await pool.hold(passage.target, session.capabilities, request.signal)
+    const stop = hold.connection.session.onChange((event) => {
+      if (event.kind !== 'resource' || memory?.watched.has(event.uri))
+        stream.send({ jsonrpc: '2.0', ...notificationOf(event) })
+    })
+    const leave = (): void => {
+      stop()
+      hold.release()
+      stream.close()
+    }
+    const stream = new EventStream(leave)
+    request.signal.addEventListener('abort', leave, { once: true })
+    return stream.response
+  } catch (error) {
+    return Response.json({ jsonrpc: '2.0', id: null, error: wireError(error, requestId) }, { status: 502 })
+  }
+}
+
+const notificationOf = (event: ChangeEvent): object =>
+  event.kind === 'resource'
+    ? { method: 'notifications/resources/updated', params: event.params ?? { uri: event.uri } }
+    : { method: `notifications/${event.kind}/list_changed` }
+
+/** Members that only the 2026-07-28 revision has. */
+function withoutModernTerms({ resultType: _, ttlMs: __, cacheScope: ___, ...result }: Json): Json {
+  return result
+}

@@ -1,0 +1,147 @@
+import {
+  CLIENT_CAPABILITIES_META_KEY,
+  createMcpHandler,
+  LOG_LEVEL_META_KEY,
+  ProtocolError,
+  Server,
+  type JSONRPCRequest,
+  type ServerCapabilities,
+  type ServerContext,
+  type ServerEvent,
+} from '@modelcontextprotocol/server'
+import type { ClientCapabilities } from '@modelcontextprotocol/client'
+import type { Relay } from './relay.ts'
+import { wireError } from './relayErrors.ts'
+import { isLoggingLevel } from './relayLogging.ts'
+import type { Parking } from './relayParking.ts'
+import type { Json, Passage } from './types.ts'
+import type { Hold, UpstreamPool } from './upstream.ts'
+import type { ChangeEvent } from './upstreamSession.ts'
+
+type Modern = { relay: Relay; pool: UpstreamPool; parking: Parking; passage: Passage; requestId: string }
+
+/**
+ * Serves one request of the 2026-07-28 revision. The SDK checks the envelope and the headers, answers discovery and
+ * frames the answer; every other method falls through to the relay.
+ */
+export async function serveModern(modern: Modern, request: Request, parsedBody: unknown): Promise<Response> {
+  const { pool, passage, requestId } = modern
+  let hold: Hold
+  try {
+    hold = await pool.hold(passage.target, capabilitiesOf(parsedBody), request.signal)
+  } catch (error) {
+    return Response.json({ jsonrpc: '2.0', id: requestIdOf(parsedBody), error: wireError(error, requestId) })
+  }
+  let held = true
+  const release = (): void => {
+    if (held) hold.release()
+    held = false
+  }
+  const { session } = hold.connection
+  const bus = {
+    publish: () => undefined,
+    subscribe(listener: (event: ServerEvent) => void) {
+      const stop = session.onChange((event) => listener(asServerEvent(event)))
+      const watching = resourcesOf(parsedBody).map((uri) => session.watch(uri))
+      for (const watch of watching) watch.catch(() => undefined)
+      return () => {
+        stop()
+        for (const watch of watching) void watch.then((unwatch) => unwatch()).catch(() => undefined)
+        release()
+      }
+    },
+  }
+  const listening = (parsedBody as Json | null)?.['method'] === 'subscriptions/listen'
+  const handler = createMcpHandler(() => instance(modern, session), { legacy: 'reject', bus })
+  try {
+    const response = await handler.fetch(request, { parsedBody })
+    if (!listening || response.status !== 200) release()
+    return response
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+function instance(modern: Modern, session: Hold['connection']['session']): Server {
+  const server = new Server(session.serverInfo, {
+    capabilities: announced(session.capabilities),
+    ...(session.instructions === undefined ? {} : { instructions: session.instructions }),
+  })
+  server.fallbackRequestHandler = (request, context) => relayed(modern, request, context)
+  return server
+}
+
+/** Only what the gateway relays is announced. */
+export const announced = ({
+  tools,
+  resources,
+  prompts,
+  completions,
+  logging,
+}: ServerCapabilities): ServerCapabilities => ({
+  ...(tools ? { tools } : {}),
+  ...(resources ? { resources } : {}),
+  ...(prompts ? { prompts } : {}),
+  ...(completions ? { completions } : {}),
+  ...(logging ? { logging } : {}),
+})
+
+async function relayed(
+  { relay, parking, passage, requestId }: Modern,
+  request: JSONRPCRequest,
+  { mcpReq }: ServerContext,
+): Promise<Json> {
+  const { inputResponses, signal, notify } = mcpReq
+  const envelope: Json = { ...mcpReq.envelope }
+  const requestState = mcpReq.requestState()
+  const level: unknown = envelope[LOG_LEVEL_META_KEY]
+  const capabilities = (envelope[CLIENT_CAPABILITIES_META_KEY] ?? {}) as ClientCapabilities
+  const params = {
+    ...(request.params as Json | undefined),
+    ...(inputResponses === undefined ? {} : { inputResponses }),
+    ...(requestState === undefined ? {} : { requestState }),
+  }
+  try {
+    return await parking.answer(
+      passage,
+      { method: request.method, params },
+      {
+        requestId,
+        signal,
+        capabilities,
+        logLevel: isLoggingLevel(level) ? level : undefined,
+        multiRoundTrip: true,
+        // A notification that this client did not ask for, or that comes after it has gone, is nobody's loss.
+        notify: (notification) => void notify(notification).catch(() => undefined),
+      },
+      relay,
+    )
+  } catch (error) {
+    const { code, message, data } = wireError(error, requestId)
+    throw new ProtocolError(code, message, data)
+  }
+}
+
+const asServerEvent = (event: ChangeEvent): ServerEvent =>
+  event.kind === 'resource'
+    ? { kind: 'resource_updated', uri: event.uri, ...(event.params ? { params: event.params } : {}) }
+    : { kind: `${event.kind}_list_changed` }
+
+/** Before the SDK has checked the envelope: anything unfit simply counts as nothing. */
+function capabilitiesOf(body: unknown): ClientCapabilities {
+  const params = (body as Json | null)?.['params'] as Json | undefined
+  const declared = (params?.['_meta'] as Json | undefined)?.[CLIENT_CAPABILITIES_META_KEY]
+  return typeof declared === 'object' && declared !== null ? declared : {}
+}
+
+const requestIdOf = (body: unknown): unknown => (body as Json | null)?.['id'] ?? null
+
+function resourcesOf(body: unknown): string[] {
+  const params = (body as Json | null)?.['params'] as Json | undefined
+  const uris = (params?.['notifications'] as Json | undefined)?.['resourceSubscriptions']
+  return Array.isArray(uris) ? uris.filter((uri): uri is string => typeof uri === 'string').slice(0, maxWatched) : []
+}
+
+/** How many resources one stream of events may watch. */
+const maxWatched = 50

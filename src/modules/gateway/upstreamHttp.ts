@@ -1,0 +1,68 @@
+import type { Fetch, UpstreamTarget } from './types.ts'
+import { upstreamError } from './upstreamErrors.ts'
+
+const redirects: readonly number[] = [301, 302, 303, 307, 308]
+const maxRedirects = 3
+
+/**
+ * `fetch` for one upstream. Its credential is put on at the last moment, here and nowhere else, and only toward its own
+ * origin: a redirect may move the path (`/mcp` → `/mcp/` is common), never the host, and never turns a POST into a GET.
+ */
+export function targetFetch({ endpoint, headers: own }: UpstreamTarget, fetch: Fetch): Fetch {
+  return async (url, init) => {
+    let at = new URL(url)
+    for (let hop = 0; hop <= maxRedirects; hop++) {
+      if (at.origin !== endpoint.origin) throw upstreamError('The service redirects to another host.')
+      const headers = new Headers(init?.headers)
+      for (const [name, secret] of own) headers.set(name, secret.reveal())
+      const response = await fetch(at, { ...init, headers, redirect: 'manual' })
+      if (!redirects.includes(response.status)) return response
+      const location = response.headers.get('location')
+      await response.body?.cancel()
+      if (location === null || (response.status < 307 && init?.method === 'POST'))
+        throw upstreamError('The service redirects in a way that cannot be followed.')
+      at = new URL(location, at)
+    }
+    throw upstreamError('The service redirects too often.')
+  }
+}
+
+export const tooLarge = (): Error => upstreamError('The answer of the service is too large.')
+
+/** Breaks an answer off at a size, except streams that are meant to stay open: they carry change events only. */
+export function boundedFetch(fetch: Fetch, maxBytes: number): Fetch {
+  return async (url, init) => {
+    const response = await fetch(url, init)
+    const staysOpen = init?.method === 'GET' || new Headers(init?.headers).get('mcp-method') === 'subscriptions/listen'
+    if (staysOpen || response.body === null) return response
+    let seen = 0
+    const meter = new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        seen += chunk.byteLength
+        if (seen > maxBytes) controller.error(tooLarge())
+        else controller.enqueue(chunk)
+      },
+    })
+    const { status, statusText, headers } = response
+    return new Response(response.body.pipeThrough(meter), { status, statusText, headers })
+  }
+}
+
+/** The whole body as text, or an error once it is larger than it may be; the rest is then never read. */
+export async function readText(response: Response, maxBytes: number): Promise<string> {
+  if (Number(response.headers.get('content-length')) > maxBytes) {
+    await response.body?.cancel()
+    throw tooLarge()
+  }
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of response.body ?? []) {
+    size += chunk.byteLength
+    if (size > maxBytes) throw tooLarge()
+    chunks.push(chunk)
+  }
+  return new TextDecoder().decode(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks))
+}
+
+export const mediaType = (response: Response): string =>
+  (response.headers.get('content-type') ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? ''

@@ -1,0 +1,248 @@
+import {
+  CLIENT_CAPABILITIES_META_KEY,
+  CLIENT_INFO_META_KEY,
+  Client,
+  LOG_LEVEL_META_KEY,
+  PROTOCOL_VERSION_META_KEY,
+  ProtocolError,
+  StreamableHTTPClientTransport,
+  type ClientCapabilities,
+  type Implementation,
+  type LoggingLevel,
+  type PriorDiscovery,
+  type ServerCapabilities,
+} from '@modelcontextprotocol/client'
+import type { Fetch, GatewayLimits, Json, UpstreamTarget } from './types.ts'
+import { abandonable, Deadline } from './upstreamDeadline.ts'
+import { asUpstreamFailure, Cancelled, upstreamError, upstreamTimeout } from './upstreamErrors.ts'
+import { exchange, post, type Ask, type Link, type Notification } from './upstreamExchange.ts'
+import { boundedFetch, targetFetch } from './upstreamHttp.ts'
+import { standardHeaders } from './upstreamHeaders.ts'
+
+/** What the gateway tells upstreams about itself; nothing of the caller's client. */
+export const gatewayIdentity: Implementation = { name: 'mcp-online-platform', version: '1' }
+
+export type ChangeEvent =
+  { kind: 'tools' | 'prompts' | 'resources' } | { kind: 'resource'; uri: string; params: Json | undefined }
+
+export type SessionOptions = {
+  target: UpstreamTarget
+  fetch: Fetch
+  limits: GatewayLimits
+  /** What the callers of this session can do; a legacy upstream is told once, a modern one at each request. */
+  capabilities: ClientCapabilities
+  prior: PriorDiscovery | undefined
+  onWarning: (message: string, error: unknown) => void
+}
+
+export type RequestOptions = {
+  signal?: AbortSignal | undefined
+  onNotification?: ((notification: Notification) => void) | undefined
+  onRequest?: Ask | undefined
+  capabilities?: ClientCapabilities | undefined
+  logLevel?: LoggingLevel | undefined
+  /** The tool's input schema, from which a modern request's parameter headers are made. */
+  inputSchema?: unknown
+}
+
+type Flight = { progressToken: unknown; onNotification: (notification: Notification) => void; onRequest: Ask }
+
+const nobody: Ask = () => Promise.reject(new ProtocolError(-32601, 'Method not found'))
+const cancelMs = 5000
+
+/**
+ * One connection to one upstream, shared by callers who have the same credential. The SDK's client negotiates the era,
+ * keeps the session and hears about changes; each relayed request then has an HTTP exchange of its own.
+ */
+export class UpstreamSession {
+  readonly era: 'legacy' | 'modern'
+  readonly capabilities: ServerCapabilities
+  readonly serverInfo: Implementation
+  readonly instructions: string | undefined
+  readonly verdict: PriorDiscovery
+  readonly #client: Client
+  readonly #transport: StreamableHTTPClientTransport
+  readonly #link: Link
+  readonly #options: SessionOptions
+  readonly #flights = new Map<number, Flight>()
+  readonly #listeners = new Set<(event: ChangeEvent) => void>()
+  // Far from the SDK client's own ids, which share the session.
+  #nextId = 1_000_000
+  #closed = false
+
+  private constructor(client: Client, transport: StreamableHTTPClientTransport, link: Link, options: SessionOptions) {
+    this.#client = client
+    this.#transport = transport
+    this.#link = link
+    this.#options = options
+    const discover = client.getDiscoverResult()
+    this.era = client.getProtocolEra() ?? 'legacy'
+    this.verdict = this.era === 'modern' && discover ? { kind: 'modern', discover } : { kind: 'legacy' }
+    this.capabilities = client.getServerCapabilities() ?? {}
+    this.serverInfo = client.getServerVersion() ?? { name: 'unnamed', version: '0' }
+    this.instructions = client.getInstructions()
+  }
+
+  static async open(options: SessionOptions): Promise<UpstreamSession> {
+    const { target, limits, capabilities, prior } = options
+    const fetch = targetFetch(target, options.fetch)
+    const transport = new StreamableHTTPClientTransport(target.endpoint, {
+      fetch: boundedFetch(fetch, limits.maxResultBytes),
+    })
+    const client = new Client(gatewayIdentity, { capabilities, versionNegotiation: { mode: 'auto' } })
+    client.onerror = (error) => options.onWarning('upstream connection', error)
+    let session: UpstreamSession | undefined
+    // Set before the handshake: some servers ask for roots as soon as they are initialized.
+    client.fallbackRequestHandler = ({ method, params }) =>
+      session ? session.#askSomebody({ method, params }) : nobody({ method })
+    client.fallbackNotificationHandler = async (notification) => (session ? session.#hear(notification) : undefined)
+    client.setNotificationHandler('notifications/progress', (notification) =>
+      session ? session.#hear(notification) : undefined,
+    )
+    const signal = AbortSignal.timeout(limits.connectMs)
+    try {
+      await abandonable(
+        client.connect(transport, { timeout: limits.connectMs, signal, ...(prior ? { prior } : {}) }),
+        signal,
+      )
+    } catch (error) {
+      void transport.close().catch(() => undefined)
+      throw signal.aborted ? upstreamTimeout(error) : asUpstreamFailure(error)
+    }
+    const version = client.getNegotiatedProtocolVersion()
+    const headers = {
+      ...(version === undefined ? {} : { 'mcp-protocol-version': version }),
+      ...(transport.sessionId === undefined ? {} : { 'mcp-session-id': transport.sessionId }),
+    }
+    session = new UpstreamSession(
+      client,
+      transport,
+      { endpoint: target.endpoint, fetch, maxBytes: limits.maxResultBytes, headers },
+      options,
+    )
+    session.#listen()
+    return session
+  }
+
+  /** Relays one request. Throws the upstream's own `ProtocolError`, `SessionExpired`, `Cancelled` or an `AppError`. */
+  async request(method: string, params: Json, options: RequestOptions = {}): Promise<Json> {
+    const id = this.#nextId++
+    const deadline = new Deadline(this.#options.limits.requestMs, options.signal)
+    const meta = params['_meta'] as Json | undefined
+    const onNotification = (notification: Notification): void => {
+      deadline.touch()
+      options.onNotification?.(withToken(notification, meta?.['progressToken']))
+    }
+    const ask = options.onRequest ?? nobody
+    const onRequest: Ask = (request) => deadline.whilePaused(() => ask(request))
+    this.#flights.set(id, { progressToken: id, onNotification, onRequest })
+    try {
+      const outgoing = this.#enveloped(id, params, options)
+      const headers = this.era === 'modern' ? standardHeaders(method, outgoing, options.inputSchema) : {}
+      const message = { id, method, ...(Object.keys(outgoing).length > 0 ? { params: outgoing } : {}) }
+      return await abandonable(
+        exchange(this.#link, message, { signal: deadline.signal, headers, onNotification, onRequest }),
+        deadline.signal,
+      )
+    } catch (error) {
+      if (deadline.signal.aborted) this.#cancel(id, deadline.signal.reason)
+      throw error
+    } finally {
+      deadline.stop()
+      this.#flights.delete(id)
+    }
+  }
+
+  onChange(listener: (event: ChangeEvent) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#listeners.clear()
+    if (this.#transport.sessionId !== undefined)
+      await abandonable(this.#transport.terminateSession(), AbortSignal.timeout(1000)).catch(() => undefined)
+    await this.#client.close().catch(() => undefined)
+  }
+
+  /** Our own progress tokens, because those of several callers could be the same. */
+  #enveloped(id: number, params: Json, { capabilities, logLevel }: RequestOptions): Json {
+    const given = (params['_meta'] ?? {}) as Json
+    const meta = { ...given, ...('progressToken' in given ? { progressToken: id } : {}) }
+    if (this.era === 'legacy') return Object.keys(meta).length > 0 ? { ...params, _meta: meta } : params
+    const envelope = {
+      [PROTOCOL_VERSION_META_KEY]: this.#client.getNegotiatedProtocolVersion(),
+      [CLIENT_INFO_META_KEY]: gatewayIdentity,
+      [CLIENT_CAPABILITIES_META_KEY]: capabilities ?? {},
+      ...(logLevel === undefined ? {} : { [LOG_LEVEL_META_KEY]: logLevel }),
+    }
+    return { ...params, _meta: { ...meta, ...envelope } }
+  }
+
+  /** In the legacy era cancelling is a message of its own; in the modern era closing the stream is enough. */
+  #cancel(id: number, reason: unknown): void {
+    if (this.era === 'modern' || this.#closed) return
+    const params = { requestId: id, reason: reason instanceof Cancelled ? 'cancelled by the client' : 'timed out' }
+    void post(this.#link, { method: 'notifications/cancelled', params }, AbortSignal.timeout(cancelMs))
+      .then((response) => response.body?.cancel())
+      .catch(() => undefined)
+  }
+
+  /** What came outside a request's own stream: changes for everybody, progress for the request that it names. */
+  #hear({ method, params }: Notification): void {
+    const kind = changeKinds[method]
+    if (kind) this.#emit({ kind })
+    else if (method === 'notifications/resources/updated' && typeof params?.['uri'] === 'string')
+      this.#emit({ kind: 'resource', uri: params['uri'], params })
+    else if (method === 'notifications/progress')
+      this.#flights.get(Number(params?.['progressToken']))?.onNotification({ method, params })
+  }
+
+  /** A request that came outside any stream is answered only where it is certain whom it is for. */
+  #askSomebody(request: { method: string; params?: Json | undefined }): Promise<Json> {
+    const [only, ...others] = this.#flights.values()
+    return only && others.length === 0 ? only.onRequest(request) : nobody(request)
+  }
+
+  #emit(event: ChangeEvent): void {
+    for (const listener of this.#listeners) listener(event)
+  }
+
+  /** A modern upstream tells of changes only on a stream that was asked for; without one, cached lists just age. */
+  #listen(): void {
+    if (this.era === 'legacy') return
+    const { tools, prompts, resources } = this.capabilities
+    const filter = {
+      ...(tools?.listChanged ? { toolsListChanged: true as const } : {}),
+      ...(prompts?.listChanged ? { promptsListChanged: true as const } : {}),
+      ...(resources?.listChanged ? { resourcesListChanged: true as const } : {}),
+    }
+    if (Object.keys(filter).length === 0) return
+    this.#client.listen(filter).catch((error: unknown) => this.#options.onWarning('upstream change events', error))
+  }
+
+  /** Opens a stream of a modern upstream for one resource's updates, or subscribes the legacy session to it. */
+  async watch(uri: string): Promise<() => void> {
+    if (this.era === 'legacy') {
+      await this.request('resources/subscribe', { uri })
+      return () => void this.request('resources/unsubscribe', { uri }).catch(() => undefined)
+    }
+    const subscription = await this.#client.listen({ resourceSubscriptions: [uri] })
+    if (!subscription.honoredFilter.resourceSubscriptions?.includes(uri))
+      throw upstreamError('The service does not offer subscriptions.')
+    return () => void subscription.close().catch(() => undefined)
+  }
+}
+
+const changeKinds: Readonly<Record<string, 'tools' | 'prompts' | 'resources'>> = {
+  'notifications/tools/list_changed': 'tools',
+  'notifications/prompts/list_changed': 'prompts',
+  'notifications/resources/list_changed': 'resources',
+}
+
+function withToken(notification: Notification, progressToken: unknown): Notification {
+  if (notification.method !== 'notifications/progress' || progressToken === undefined) return notification
+  return { ...notification, params: { ...notification.params, progressToken } }
+}
