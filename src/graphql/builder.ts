@@ -78,4 +78,6 @@ builder.addScalarType('DateTime', DateTimeISOResolver)
 builder.addScalarType('JSON', JSONResolver)
 
 builder.queryType({ description: 'Reads. Each runs as the caller, under row level security.' })
-builder.mutationType({ description: 'Writes. Each is one operation: one transaction with its audit event, or nothing.' })
+builder.mutationType({
+  description: 'Writes. Each is one operation: one transaction with its audit event, or nothing.',
+})

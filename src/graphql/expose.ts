@@ -8,8 +8,11 @@ import { inherited, type Cost } from './rules.ts'
 type Types = typeof builder.$inferSchemaTypes
 
 /** Runs an operation as the caller of this request. */
-export const perform = <Input, Output>(operation: Operation<Input, Output>, input: unknown, { actor, platform, signal }: GraphContext): Promise<Output> =>
-  operation.run({ actor, platform, signal }, input)
+export const perform = <Input, Output>(
+  operation: Operation<Input, Output>,
+  input: unknown,
+  { actor, platform, signal }: GraphContext,
+): Promise<Output> => operation.run({ actor, platform, signal }, input)
 
 type Options<Output, Shape> = {
   type: OutputRef<Shape>
@@ -21,7 +24,10 @@ type Options<Output, Shape> = {
 }
 
 /** A mutation field that is an operation: its rule, its input and its work come from there, and nothing is added here. */
-export function expose<Input, Output, Shape>(operation: Operation<Input, Output>, options: Options<Output, Shape>): void {
+export function expose<Input, Output, Shape>(
+  operation: Operation<Input, Output>,
+  options: Options<Output, Shape>,
+): void {
   const input = inputFor(operation.name, operation.input)
   const { type, description, changesActor = false, cost = { weight: 10 } } = options
   builder.mutationField(operation.name, (t) =>

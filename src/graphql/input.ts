@@ -13,14 +13,23 @@ type NamedType = string | InputRef<unknown> | [string | InputRef<unknown>]
 const enums = new Map<z.ZodType, InputRef<unknown>>()
 
 /** Makes a zod enum known to the schema under a name, for inputs and outputs alike. */
-export function enumType<const Values extends Record<string, string>>(name: string, schema: z.ZodEnum<Values>, description: string) {
+export function enumType<const Values extends Record<string, string>>(
+  name: string,
+  schema: z.ZodEnum<Values>,
+  description: string,
+) {
   const ref = builder.enumType(name, { values: schema.options as (Values[keyof Values] & string)[], description })
   enums.set(schema, ref as unknown as InputRef<unknown>)
   return ref
 }
 
 function unwrap(schema: z.ZodType): { inner: z.ZodType; required: boolean } {
-  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault)
+  if (
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodNullable ||
+    schema instanceof z.ZodDefault ||
+    schema instanceof z.ZodPrefault
+  )
     return { inner: unwrap(schema.unwrap() as z.ZodType).inner, required: false }
   if (schema instanceof z.ZodPipe && schema.in instanceof z.ZodType && !(schema.in instanceof z.ZodTransform)) {
     const inner = unwrap(schema.in as z.ZodType)
@@ -38,12 +47,17 @@ function typeOf(owner: string, field: string, schema: z.ZodType): NamedType {
     const item = typeOf(owner, field, unwrap(schema.element as z.ZodType).inner)
     if (!Array.isArray(item)) return [item]
   }
-  if (schema instanceof z.ZodObject) return inputObject(`${owner}${field[0]?.toUpperCase()}${field.slice(1)}`, schema.shape as Shape)
-  if (schema instanceof z.ZodString || schema instanceof z.ZodStringFormat) return 'String'
+  if (schema instanceof z.ZodObject)
+    return inputObject(`${owner}${field[0]?.toUpperCase()}${field.slice(1)}`, schema.shape as Shape)
+  // An enum without a name here has values that GraphQL could not spell (scopes); zod checks them.
+  if (schema instanceof z.ZodEnum || schema instanceof z.ZodString || schema instanceof z.ZodStringFormat)
+    return 'String'
   if (schema instanceof z.ZodBoolean) return 'Boolean'
   if (schema instanceof z.ZodNumber) return 'Int'
   if (schema instanceof z.ZodDate) return 'DateTime'
-  throw new Error(`${owner}.${field}: no GraphQL input type is known for this schema. Add .meta({ graphql: '…' }) or an enumType().`)
+  throw new Error(
+    `${owner}.${field}: no GraphQL input type is known for this schema. Add .meta({ graphql: '…' }) or an enumType().`,
+  )
 }
 
 function inputObject(name: string, shape: Shape): InputRef<unknown> {
@@ -53,8 +67,18 @@ function inputObject(name: string, shape: Shape): InputRef<unknown> {
         Object.entries(shape).map(([field, schema]) => {
           const { inner, required } = unwrap(schema)
           const description = schema.description ?? inner.description
-          const options = { type: typeOf(name, field, inner), required, rule: inherited, ...(description ? { description } : {}) }
-          return [field, (t.field as unknown as (o: typeof options) => InputFieldRef<typeof builder.$inferSchemaTypes, unknown>)(options)]
+          const options = {
+            type: typeOf(name, field, inner),
+            required,
+            rule: inherited,
+            ...(description ? { description } : {}),
+          }
+          return [
+            field,
+            (t.field as unknown as (o: typeof options) => InputFieldRef<typeof builder.$inferSchemaTypes, unknown>)(
+              options,
+            ),
+          ]
         }),
       ),
   }) as unknown as InputRef<unknown>

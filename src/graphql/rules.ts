@@ -49,11 +49,17 @@ export type FieldExtensions = { rule?: FieldRule; cost?: Cost; changesActor?: bo
 const roots = new Set(['Query', 'Mutation', 'Subscription'])
 
 /** The rule that a built field carries. */
-export const ruleOf = (field: { extensions: object }): FieldRule | undefined => (field.extensions as FieldExtensions).rule
+export const ruleOf = (field: { extensions: object }): FieldRule | undefined =>
+  (field.extensions as FieldExtensions).rule
 
 function directivesOf(rule: FieldRule): Record<string, object> {
   if (rule === inherited || rule.public) return {}
-  const { scopes, ...policies } = requirements(rule) as { scopes?: string[]; role?: string; stepUp?: boolean; policy?: string }
+  const { scopes, ...policies } = requirements(rule) as {
+    scopes?: string[]
+    role?: string
+    stepUp?: boolean
+    policy?: string
+  }
   const names = [policies.role && `role:${policies.role}`, policies.stepUp && 'stepUp', policies.policy].filter(Boolean)
   return {
     authenticated: {},
@@ -69,15 +75,21 @@ function directivesOf(rule: FieldRule): Record<string, object> {
  */
 class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
   override onOutputFieldConfig(config: PothosOutputFieldConfig<Types>): PothosOutputFieldConfig<Types> {
-    const options = config.pothosOptions as PothosOutputFieldConfig<Types>['pothosOptions'] & FieldExtensions & { directives?: object }
+    const options = config.pothosOptions as PothosOutputFieldConfig<Types>['pothosOptions'] &
+      FieldExtensions & { directives?: object }
     const name = `${config.parentType}.${config.name}`
     const { rule, cost, changesActor } = options
-    if (rule === undefined) throw new Error(`${name} has no rule. Say who may read it: rule: scope('…'), inherited or isPublic.`)
-    if (rule === inherited && roots.has(config.parentType)) throw new Error(`${name} is a root field, so nothing leads to it: it needs a rule of its own.`)
+    if (rule === undefined)
+      throw new Error(`${name} has no rule. Say who may read it: rule: scope('…'), inherited or isPublic.`)
+    if (rule === inherited && roots.has(config.parentType))
+      throw new Error(`${name} is a root field, so nothing leads to it: it needs a rule of its own.`)
     const check =
       rule === inherited || rule.public
         ? {}
-        : { authScopes: (parent: unknown, _args: unknown, { actor }: GraphContext) => holds(actor, rule) && permitsRow(actor, rule, parent) }
+        : {
+            authScopes: (parent: unknown, _args: unknown, { actor }: GraphContext) =>
+              holds(actor, rule) && permitsRow(actor, rule, parent),
+          }
     return {
       ...config,
       extensions: { ...config.extensions, rule, ...(cost ? { cost } : {}), ...(changesActor ? { changesActor } : {}) },
@@ -87,9 +99,19 @@ class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
 
   override onInputFieldConfig(config: PothosInputFieldConfig<Types>): PothosInputFieldConfig<Types> {
     const { rule } = config.pothosOptions as FieldExtensions
-    const name = config.parentField ? `${config.parentType}.${config.parentField}(${config.name}:)` : `${config.parentType}.${config.name}`
-    if (rule === undefined) throw new Error(`${name} has no rule. Say who may give it: rule: inherited, or a scope of its own.`)
-    return { ...config, extensions: { ...config.extensions, rule, directives: { ...(config.extensions?.['directives'] as object), ...directivesOf(rule) } } }
+    const name = config.parentField
+      ? `${config.parentType}.${config.parentField}(${config.name}:)`
+      : `${config.parentType}.${config.name}`
+    if (rule === undefined)
+      throw new Error(`${name} has no rule. Say who may give it: rule: inherited, or a scope of its own.`)
+    return {
+      ...config,
+      extensions: {
+        ...config.extensions,
+        rule,
+        directives: { ...(config.extensions?.['directives'] as object), ...directivesOf(rule) },
+      },
+    }
   }
 }
 
@@ -99,5 +121,7 @@ SchemaBuilder.registerPlugin('rules', RulesPlugin)
 export function unauthorized(context: GraphContext, info: GraphQLResolveInfo): AppError {
   const field = info.parentType.getFields()[info.fieldName]
   const rule = field && ruleOf(field)
-  return rule && rule !== inherited ? denial(context.actor, rule) : new AppError('FORBIDDEN', 'Your credential does not permit this.')
+  return rule && rule !== inherited
+    ? denial(context.actor, rule)
+    : new AppError('FORBIDDEN', 'Your credential does not permit this.')
 }

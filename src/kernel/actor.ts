@@ -36,7 +36,12 @@ export type Actor = Anonymous | System | Member
 
 const nowhere: Origin = { ip: null, userAgent: null, requestId: 'internal' }
 
-export const anonymous = (origin: Origin = nowhere): Anonymous => ({ kind: 'anonymous', origin, permissions: 0, scopes: [] })
+export const anonymous = (origin: Origin = nowhere): Anonymous => ({
+  kind: 'anonymous',
+  origin,
+  permissions: 0,
+  scopes: [],
+})
 
 export const system = (origin: Origin = nowhere): System => ({ kind: 'system', origin, permissions: 0, scopes: [] })
 

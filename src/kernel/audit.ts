@@ -16,7 +16,13 @@ export type AuditEntry = {
 export type AuditOutcome = 'ok' | 'denied' | 'failed'
 
 /** Appends to the trail, in the transaction of the work. The database chains the events; nobody can change one. */
-export async function appendAudit(tx: Tx, actor: Actor, entry: AuditEntry, outcome: AuditOutcome, now: Date): Promise<void> {
+export async function appendAudit(
+  tx: Tx,
+  actor: Actor,
+  entry: AuditEntry,
+  outcome: AuditOutcome,
+  now: Date,
+): Promise<void> {
   const who = isMember(actor) ? actor : null
   // Many of those who append may not read the trail, so nothing is returned from the insert.
   await tx.auditEvent.createMany({

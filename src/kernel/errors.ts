@@ -57,7 +57,11 @@ export const notFound = (noun: string): AppError => new AppError('NOT_FOUND', `N
 
 /** Input that a schema refused, with the path of each bad value. */
 export const badInput = (issues: InputIssue[], cause?: unknown): AppError =>
-  new AppError('BAD_USER_INPUT', issues.map((i) => (i.path.length ? `${i.path.join('.')}: ${i.message}` : i.message)).join('; '), {
-    extensions: { issues },
-    cause,
-  })
+  new AppError(
+    'BAD_USER_INPUT',
+    issues.map((i) => (i.path.length ? `${i.path.join('.')}: ${i.message}` : i.message)).join('; '),
+    {
+      extensions: { issues },
+      cause,
+    },
+  )

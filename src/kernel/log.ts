@@ -10,7 +10,9 @@ const secretNames = [
 ] // prettier-ignore
 
 const underAnyParent = (name: string): string[] =>
-  ['', '*', '*.*', '*.*.*'].map((parent) => (parent && !name.startsWith('[') ? `${parent}.${name}` : `${parent}${name}`))
+  ['', '*', '*.*', '*.*.*'].map((parent) =>
+    parent && !name.startsWith('[') ? `${parent}.${name}` : `${parent}${name}`,
+  )
 
 /** Structured log on standard output. Secrets are a type that will not print; this is the second lock, by name. */
 export const createLog = ({ logLevel }: Pick<Config, 'logLevel'>, destination?: DestinationStream): Log =>

@@ -8,7 +8,12 @@ import type { Platform } from './platform.ts'
 import { denial, holds, permitsRow, type Rule } from './rule.ts'
 
 /** Who asks, and on what platform. */
-export type Call<A extends Actor = Actor> = { readonly actor: A; readonly platform: Platform; readonly now: Date; readonly signal?: AbortSignal }
+export type Call<A extends Actor = Actor> = {
+  readonly actor: A
+  readonly platform: Platform
+  readonly now: Date
+  readonly signal?: AbortSignal
+}
 
 /** A verb as every door sees it: GraphQL, the MCP endpoint, the command line and jobs run this and nothing else. */
 export type Operation<Input, Output> = {
@@ -25,21 +30,35 @@ export type AfterCommit = (effect: () => Promise<void> | void) => void
 export function parse<Input>(schema: z.ZodType<Input>, raw: unknown): Input {
   const parsed = schema.safeParse(raw)
   if (parsed.success) return parsed.data
-  throw badInput(parsed.error.issues.map(({ path, message }) => ({ path: path.map((p) => (typeof p === 'symbol' ? String(p) : p)), message })))
+  throw badInput(
+    parsed.error.issues.map(({ path, message }) => ({
+      path: path.map((p) => (typeof p === 'symbol' ? String(p) : p)),
+      message,
+    })),
+  )
 }
 
 async function recordDenial(call: Call, name: string, error: AppError): Promise<void> {
   // Strangers cannot fill the trail; their refusals are in the log.
   if (!isMember(call.actor)) return
-  const entry = { action: `${name}.denied`, detail: { code: error.code, requires: JSON.stringify(error.extensions['requires'] ?? {}) } }
+  const entry = {
+    action: `${name}.denied`,
+    detail: { code: error.code, requires: JSON.stringify(error.extensions['requires'] ?? {}) },
+  }
   const { orgId, userId, origin } = call.actor
   await call.platform.database
     .transact(system(origin), (tx) => appendAudit(tx, system(origin), { ...entry, orgId, userId }, 'denied', call.now))
-    .catch((cause: unknown) => call.platform.log.error({ err: cause, requestId: origin.requestId }, 'a denial could not be recorded'))
+    .catch((cause: unknown) =>
+      call.platform.log.error({ err: cause, requestId: origin.requestId }, 'a denial could not be recorded'),
+    )
 }
 
 /** The gate that every verb passes: the rule first, then the input. A denial is recorded outside any transaction of the work. */
-async function admit<Input>(call: Call, { name, requires, input }: { name: string; requires: Rule; input: z.ZodType<Input> }, raw: unknown): Promise<Input> {
+async function admit<Input>(
+  call: Call,
+  { name, requires, input }: { name: string; requires: Rule; input: z.ZodType<Input> },
+  raw: unknown,
+): Promise<Input> {
   if (!holds(call.actor, requires)) {
     const error = denial(call.actor, requires)
     await recordDenial(call, name, error)
@@ -58,7 +77,10 @@ type Definition<Input, Prepared, Row, Output> = {
   prepare?: (call: Call, input: Input) => Promise<Prepared>
   /** The row that the verb is about. None, or one that the rule's row policy refuses, is the same `NOT_FOUND`. */
   target?: { noun: string; find: (tx: Tx, input: Input, call: Call) => Promise<Row | null> }
-  run: (work: Call & { tx: Tx; prepared: Prepared; row: Row; afterCommit: AfterCommit }, input: Input) => Promise<Output>
+  run: (
+    work: Call & { tx: Tx; prepared: Prepared; row: Row; afterCommit: AfterCommit },
+    input: Input,
+  ) => Promise<Output>
   /** What the trail says. It is written in the work's own transaction. */
   audit: (output: Output, input: Input) => AuditEntry
 }
@@ -85,7 +107,10 @@ export function operation<Input, Output, Prepared = undefined, Row = undefined>(
         .transact(definition.runAs === 'system' ? system(actor.origin) : actor, async (tx) => {
           const row = (await target?.find(tx, values, call)) as Row
           if (target && (row === null || !permitsRow(actor, requires, row))) throw notFound(target.noun)
-          const result = await run({ ...call, tx, prepared, row, afterCommit: (effect) => effects.push(effect) }, values)
+          const result = await run(
+            { ...call, tx, prepared, row, afterCommit: (effect) => effects.push(effect) },
+            values,
+          )
           await appendAudit(tx, actor, audit(result, values), 'ok', now)
           return result
         })
@@ -96,7 +121,10 @@ export function operation<Input, Output, Prepared = undefined, Row = undefined>(
         try {
           await effect()
         } catch (error) {
-          platform.log.error({ err: error, operation: name, requestId: actor.origin.requestId }, 'an effect after commit failed')
+          platform.log.error(
+            { err: error, operation: name, requestId: actor.origin.requestId },
+            'an effect after commit failed',
+          )
         }
       }
       return output

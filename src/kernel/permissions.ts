@@ -6,7 +6,10 @@ export type Role = (typeof roles)[number]
 export const scopeCatalogue = {
   'mcp:read': { from: 'VIEWER', meaning: 'Use MCP services, read operations' },
   'mcp:write': { from: 'DEVELOPER', meaning: 'Configure MCP services; call tools that write' },
-  'mcp:admin': { from: 'ORG_ADMIN', meaning: 'Organisational MCP settings: shared credentials, tool policy, monitoring' },
+  'mcp:admin': {
+    from: 'ORG_ADMIN',
+    meaning: 'Organisational MCP settings: shared credentials, tool policy, monitoring',
+  },
   'user:read': { from: 'VIEWER', meaning: 'Read the own profile and the own usage' },
   'user:write': { from: 'VIEWER', meaning: 'Change the own profile' },
   'user:token': { from: 'DEVELOPER', meaning: 'Manage the own API keys and service tokens' },
@@ -23,7 +26,8 @@ export const rank = (role: Role): number => roles.indexOf(role)
 export const isScope = (text: string): text is Scope => Object.hasOwn(scopeCatalogue, text)
 
 /** What a role can hold at the most. */
-export const scopesOf = (role: Role): Scope[] => scopes.filter((scope) => rank(role) >= rank(scopeCatalogue[scope].from))
+export const scopesOf = (role: Role): Scope[] =>
+  scopes.filter((scope) => rank(role) >= rank(scopeCatalogue[scope].from))
 
 /** A credential's effective scopes: what its role can hold ∩ what the credential was given. */
 export const effectiveScopes = (role: Role, given: readonly string[]): Scope[] =>
@@ -40,7 +44,8 @@ export const interactiveBit = factBit(1)
 /** A second factor was given within the step-up window. */
 export const freshMfaBit = factBit(2)
 
-export const scopesMask = (list: readonly Scope[]): number => list.reduce((mask, scope) => mask | (scopeBit.get(scope) ?? 0), 0)
+export const scopesMask = (list: readonly Scope[]): number =>
+  list.reduce((mask, scope) => mask | (scopeBit.get(scope) ?? 0), 0)
 
 /** The bit that proves "at least this role". */
 export const atLeastMask = (role: Role): number => roleBit.get(role) ?? 0

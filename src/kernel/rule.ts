@@ -85,7 +85,8 @@ export const requirements = (rule: Rule): Record<string, unknown> => ({
 /** Why this actor is refused by this rule: not signed in, a missing second factor, or a missing scope or role, in that order. */
 export function denial(actor: Actor, rule: Rule): AppError {
   const requires = requirements(rule)
-  if (!isMember(actor)) return new AppError('UNAUTHENTICATED', 'Sign in, or send an API key.', { extensions: { requires } })
+  if (!isMember(actor))
+    return new AppError('UNAUTHENTICATED', 'Sign in, or send an API key.', { extensions: { requires } })
   const withoutStepUp = build({ ...rule, stepUp: false, row: null })
   if (rule.stepUp && actor.kind === 'user' && holds(actor, withoutStepUp))
     return new AppError('MFA_REQUIRED', 'This needs a second factor given within the last ten minutes.', {

@@ -51,7 +51,8 @@ export class MasterKey {
 /** A data key as it is stored: wrapped by the master key (envelope encryption). */
 export type WrappedKey = { category: DataCategory; version: number; wrapped: Uint8Array }
 
-const wrapContext = ({ category, version }: Pick<WrappedKey, 'category' | 'version'>): string => `${category}:${version}`
+const wrapContext = ({ category, version }: Pick<WrappedKey, 'category' | 'version'>): string =>
+  `${category}:${version}`
 
 export const newWrappedKey = (master: MasterKey, category: DataCategory, version: number): WrappedKey => ({
   category,

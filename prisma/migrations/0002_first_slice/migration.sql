@@ -459,6 +459,18 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS $$
   WHERE s.id = service AND s.org_id = app.org_id() AND s.credential_mode = 'SHARED' AND t.org_id = s.org_id
 $$;
 
+-- A credential belongs to the address it was given for. When a service moves, nobody's may follow it there, though the
+-- member who moves it can see only their own.
+CREATE FUNCTION app.forget_service_credentials(service uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+  DELETE FROM public.user_tokens t USING public.services s
+    WHERE t.service_id = service AND s.id = service AND s.org_id = app.org_id() AND app.has_scope('mcp:write');
+  DELETE FROM public.shared_tokens t USING public.services s
+    WHERE t.service_id = service AND s.id = service AND s.org_id = app.org_id() AND app.has_scope('mcp:write');
+$$;
+
+REVOKE EXECUTE ON FUNCTION app.forget_service_credentials(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app.forget_service_credentials(uuid) TO mcp_app;
 REVOKE EXECUTE ON FUNCTION app.identify(text, uuid, text), app.service_credential(uuid), app.chain_audit_event(),
   app.audit_hash(text, audit_events) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION app.identify(text, uuid, text), app.service_credential(uuid) TO mcp_app;

@@ -26,7 +26,9 @@ export async function lockDirectory(directory: string): Promise<() => Promise<vo
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
       const holder = Number(await readFile(path, 'utf8').catch(() => ''))
       if (holder > 0 && holder !== process.pid && alive(holder))
-        throw new Error(`Another process (${holder}) uses ${directory}. Stop it, or choose another DATA_DIR.`, { cause: error })
+        throw new Error(`Another process (${holder}) uses ${directory}. Stop it, or choose another DATA_DIR.`, {
+          cause: error,
+        })
       await rm(path, { force: true })
     }
   }

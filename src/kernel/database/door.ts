@@ -28,7 +28,8 @@ class LeasePool extends pg.Pool {
     this.#claim = claim
     // A lease has what the adapter uses of a pooled client: query, release and the emitter.
     this.connect = (() => Promise.resolve(new Lease(this.#claim))) as unknown as pg.Pool['connect']
-    this.query = (() => Promise.reject(new Error('A query came outside a unit of work.'))) as unknown as pg.Pool['query']
+    this.query = (() =>
+      Promise.reject(new Error('A query came outside a unit of work.'))) as unknown as pg.Pool['query']
   }
 }
 
@@ -59,7 +60,12 @@ export class Database {
     return work
   }
 
-  #run<T>(actor: Actor, mode: Work['mode'], work: (tx: Tx) => Promise<T>, onStatement = this.#options.onStatement): Promise<T> {
+  #run<T>(
+    actor: Actor,
+    mode: Work['mode'],
+    work: (tx: Tx) => Promise<T>,
+    onStatement = this.#options.onStatement,
+  ): Promise<T> {
     const handle = randomUUID()
     const { embedded } = this.#server
     const pool = this.#server.pool(databaseRole(actor))

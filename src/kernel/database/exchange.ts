@@ -2,7 +2,12 @@ import type { Connection, CustomTypesConfig, FieldDef, PoolClient, Submittable }
 import { prepareValue } from 'pg/lib/utils.js'
 
 /** One statement of an exchange. With a name it is prepared once a connection and then only bound. */
-export type Statement = { text: string; values: readonly unknown[]; name?: string | undefined; types?: CustomTypesConfig | undefined }
+export type Statement = {
+  text: string
+  values: readonly unknown[]
+  name?: string | undefined
+  types?: CustomTypesConfig | undefined
+}
 
 export type StatementResult = { fields: FieldDef[]; rows: unknown[][]; rowCount: number; command: string }
 
@@ -51,7 +56,8 @@ class Exchange implements Submittable {
     this.#known = preparedOn(connection)
     wire.stream.cork?.()
     try {
-      for (const [i, statement] of this.#statements.entries()) this.#send(wire, statement, i === this.#statements.length - 1)
+      for (const [i, statement] of this.#statements.entries())
+        this.#send(wire, statement, i === this.#statements.length - 1)
       wire.sync()
     } finally {
       wire.stream.uncork?.()
@@ -75,7 +81,9 @@ class Exchange implements Submittable {
   handleRowDescription({ fields }: { fields: FieldDef[] }): void {
     this.#result.fields = fields
     const types = this.#last?.types
-    this.#parsers = fields.map((field) => (types ? types.getTypeParser(field.dataTypeID, 'text') : String) as (value: string) => unknown)
+    this.#parsers = fields.map(
+      (field) => (types ? types.getTypeParser(field.dataTypeID, 'text') : String) as (value: string) => unknown,
+    )
   }
 
   handleDataRow({ fields }: { fields: (string | null)[] }): void {

@@ -66,8 +66,10 @@ export async function migrate(client: ClientBase): Promise<string[]> {
     const missing: string[] = []
     for (const migration of all) {
       const row = applied.get(migration.name)
-      if (row && row.finished_at === null) throw new Error(`Migration ${migration.name} was begun elsewhere and never finished.`)
-      if (row && row.checksum !== migration.checksum) throw new Error(`Migration ${migration.name} was changed after it was applied.`)
+      if (row && row.finished_at === null)
+        throw new Error(`Migration ${migration.name} was begun elsewhere and never finished.`)
+      if (row && row.checksum !== migration.checksum)
+        throw new Error(`Migration ${migration.name} was changed after it was applied.`)
       if (row) continue
       await apply(client, migration)
       missing.push(migration.name)

@@ -18,17 +18,30 @@ type Options = {
  * Logins of this database's own, members of the two group roles. Their passwords are derived from the master key, so
  * every instance knows them and none is stored. A role name holds for the whole server; the suffix keeps databases apart.
  */
-async function ensureLogin(owner: pg.ClientBase, role: DatabaseRole, database: string, master: MasterKey): Promise<{ user: string; password: string }> {
+async function ensureLogin(
+  owner: pg.ClientBase,
+  role: DatabaseRole,
+  database: string,
+  master: MasterKey,
+): Promise<{ user: string; password: string }> {
   const user = `${role}_${createHash('sha256').update(database).digest('hex').slice(0, 12)}`
   const password = master.derive(`database login ${user}`).toString('base64url')
   const exists = await owner.query('SELECT FROM pg_roles WHERE rolname = $1', [user])
-  if (!exists.rowCount) await owner.query(`CREATE ROLE ${user} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS IN ROLE ${role}`)
+  if (!exists.rowCount)
+    await owner.query(`CREATE ROLE ${user} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS IN ROLE ${role}`)
   await owner.query(`ALTER ROLE ${user} PASSWORD '${password}'`)
   return { user, password }
 }
 
 /** Applies the migrations as the owner, then lets go of that login: requests run as the unprivileged roles alone. */
-export async function openPostgres({ url, appUrl, systemUrl, poolSize, statementTimeoutSeconds, master }: Options): Promise<Server> {
+export async function openPostgres({
+  url,
+  appUrl,
+  systemUrl,
+  poolSize,
+  statementTimeoutSeconds,
+  master,
+}: Options): Promise<Server> {
   const owner = new pg.Client({ connectionString: url })
   await owner.connect()
   const pools = new Map<DatabaseRole, pg.Pool>()
@@ -42,7 +55,11 @@ export async function openPostgres({ url, appUrl, systemUrl, poolSize, statement
   try {
     await migrate(owner)
     const { rows } = await owner.query<{ name: string }>('SELECT current_database() AS name')
-    for (const [role, given] of [['mcp_app', appUrl], ['mcp_system', systemUrl]] as const) { // prettier-ignore
+    for (const [role, given] of [
+      ['mcp_app', appUrl],
+      ['mcp_system', systemUrl],
+    ] as const) {
+      // prettier-ignore
       const address = new URL(given ?? url)
       if (!given) {
         const login = await ensureLogin(owner, role, rows[0]?.name ?? '', master)

@@ -10,7 +10,10 @@ export const User = builder.prismaNode('User', {
   select: { id: true },
   fields: (t) => ({
     name: t.exposeString('name', { rule: scope('org:read'), nullable: false }),
-    email: t.exposeString('email', { rule: allOf(scope('org:read'), selfOrAdmin), description: 'To the person and to administrators.' }),
+    email: t.exposeString('email', {
+      rule: allOf(scope('org:read'), selfOrAdmin),
+      description: 'To the person and to administrators.',
+    }),
     createdAt: t.expose('createdAt', { type: 'DateTime', rule: scope('org:read'), nullable: false }),
   }),
 })

@@ -13,8 +13,8 @@ export const callTool = procedure({
     tool: z.string().min(1).max(200),
     arguments: z
       .record(z.string(), z.unknown())
-      .optional()
       .meta({ graphql: 'JSON' })
+      .optional()
       .describe('The tool’s arguments, by name.'),
   }),
   perform: async ({ actor, platform, signal }, { service, tool, arguments: values }) => {

@@ -1,4 +1,13 @@
-import { calculateJwkThumbprint, exportJWK, exportPKCS8, generateKeyPair, importJWK, importPKCS8, type CryptoKey, type JWK } from 'jose'
+import {
+  calculateJwkThumbprint,
+  exportJWK,
+  exportPKCS8,
+  generateKeyPair,
+  importJWK,
+  importPKCS8,
+  type CryptoKey,
+  type JWK,
+} from 'jose'
 import { z } from 'zod'
 import { system } from '../../kernel/actor.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
@@ -45,8 +54,14 @@ export class Keyring {
       if (known.some((key) => key.retiredAt === null)) return known
       return [await tx.signingKey.create({ data: { ...made, publicJwk: { ...made.publicJwk } } }), ...known]
     })
-    const published = rows.map((row): PublicJwk => ({ ...publicJwk.parse(row.publicJwk), use: 'sig', alg: signingAlgorithm }))
-    const verifying = await Promise.all(published.map(async (jwk) => [jwk.kid, (await importJWK(jwk, signingAlgorithm)) as CryptoKey] as const))
+    const published = rows.map((row): PublicJwk => ({
+      ...publicJwk.parse(row.publicJwk),
+      use: 'sig',
+      alg: signingAlgorithm,
+    }))
+    const verifying = await Promise.all(
+      published.map(async (jwk) => [jwk.kid, (await importJWK(jwk, signingAlgorithm)) as CryptoKey] as const),
+    )
     const current = rows.find((row) => row.retiredAt === null)
     if (!current) throw new Error('There is no signing key.')
     const pem = vault.open('signingKey', [current.kid], current.sealedPrivate)

@@ -14,10 +14,21 @@ const sessionDays = 30
 /** What a sign-in gives: the token, and the member that the rest of the request acts as. */
 export type SignedIn = { accessToken: string; expiresAt: Date; actor: Member }
 
-export type OpenedSession = { id: string; userId: string; orgId: string; role: Role; expiresAt: Date; mfaAt: Date | null }
+export type OpenedSession = {
+  id: string
+  userId: string
+  orgId: string
+  role: Role
+  expiresAt: Date
+  mfaAt: Date | null
+}
 
 /** Opens a session in the transaction of a sign-in. */
-export async function openSession(tx: Tx, { actor, now }: Call, who: { userId: string; orgId: string; role: Role }): Promise<OpenedSession> {
+export async function openSession(
+  tx: Tx,
+  { actor, now }: Call,
+  who: { userId: string; orgId: string; role: Role },
+): Promise<OpenedSession> {
   const { ip, userAgent } = actor.origin
   const expiresAt = new Date(now.getTime() + sessionDays * 86_400_000)
   const session = await tx.session.create({
@@ -28,17 +39,32 @@ export async function openSession(tx: Tx, { actor, now }: Call, who: { userId: s
 }
 
 /** The access token of a session that was just opened, after its transaction committed. */
-export async function signedIn({ platform, actor, now }: Omit<Call, 'signal'>, session: OpenedSession): Promise<SignedIn> {
+export async function signedIn(
+  { platform, actor, now }: Omit<Call, 'signal'>,
+  session: OpenedSession,
+): Promise<SignedIn> {
   const token = await issueAccessToken(platform, session, { role: session.role, scopes: allScopes }, now)
   const { id, userId, orgId, role, mfaAt } = session
-  const facts = { kind: 'user', userId, orgId, role, credentialId: id, mfaAt, origin: actor.origin, given: allScopes } as const
+  const facts = {
+    kind: 'user',
+    userId,
+    orgId,
+    role,
+    credentialId: id,
+    mfaAt,
+    origin: actor.origin,
+    given: allScopes,
+  } as const
   return { ...token, actor: member(facts, now) }
 }
 
 const invalid = (): AppError => new AppError('INVALID_CREDENTIALS', 'E-mail or password is wrong.')
 
 /** Checks the password before any transaction opens, with the same work whether or not the account exists. */
-async function checkPassword({ platform, actor }: Call, { email, password }: { email: string; password: z.infer<typeof givenPassword> }) {
+async function checkPassword(
+  { platform, actor }: Call,
+  { email, password }: { email: string; password: z.infer<typeof givenPassword> },
+) {
   const user = await platform.database.read(system(actor.origin), (tx) =>
     tx.user.findFirst({ where: { email, disabledAt: null }, select: { id: true, passwordHash: true } }),
   )
@@ -52,7 +78,11 @@ export const signIn = operation({
   input: z.strictObject({
     email: emailAddress,
     password: givenPassword,
-    organization: z.string().max(63).optional().describe('Slug of the organisation to act in. Default: the one joined first.'),
+    organization: z
+      .string()
+      .max(63)
+      .optional()
+      .describe('Slug of the organisation to act in. Default: the one joined first.'),
   }),
   runAs: 'system',
   prepare: checkPassword,
@@ -74,7 +104,8 @@ export const signOut = operation({
   requires: authenticated,
   input: z.strictObject({}),
   run: async ({ tx, actor, now }) => {
-    if (actor.kind !== 'user') throw new AppError('BAD_USER_INPUT', 'An API key has no session to end; revoke the key instead.')
+    if (actor.kind !== 'user')
+      throw new AppError('BAD_USER_INPUT', 'An API key has no session to end; revoke the key instead.')
     return tx.session.update({ where: { id: actor.credentialId }, data: { revokedAt: now }, select: { id: true } })
   },
   audit: ({ id }) => ({ action: 'session.ended', target: id }),

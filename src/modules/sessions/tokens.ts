@@ -93,9 +93,13 @@ export async function memberOfToken(platform: Platform, token: string, origin: O
   try {
     const { sub, org, role, scope, sid, mfa_at } = await verify(platform, token)
     const mfaAt = mfa_at === undefined ? null : new Date(mfa_at * 1000)
-    return member({ kind: 'user', userId: sub, orgId: org, role, credentialId: sid, mfaAt, origin, given: scope }, platform.clock())
+    return member(
+      { kind: 'user', userId: sub, orgId: org, role, credentialId: sid, mfaAt, origin, given: scope },
+      platform.clock(),
+    )
   } catch (cause) {
-    if (cause instanceof errors.JWTExpired) throw new AppError('TOKEN_EXPIRED', 'The access token has expired.', { cause })
+    if (cause instanceof errors.JWTExpired)
+      throw new AppError('TOKEN_EXPIRED', 'The access token has expired.', { cause })
     if (cause instanceof errors.JOSEError || cause instanceof z.ZodError)
       throw new AppError('UNAUTHENTICATED', 'The access token is not valid.', { cause })
     throw cause

@@ -1,0 +1,50 @@
+import { builder } from '../../graphql/builder.ts'
+import { expose } from '../../graphql/expose.ts'
+import { inherited } from '../../graphql/rules.ts'
+import type { Secret } from '../../kernel/secret.ts'
+import { scope } from '../../kernel/rule.ts'
+import { memberOf } from '../organizations/schema.ts'
+import { createApiKey, revokeApiKey } from './operations.ts'
+
+const own = scope('user:token')
+
+export const ApiKey = builder.prismaNode('ApiKey', {
+  description: 'A credential for programs. Its secret is shown once, at creation.',
+  id: { field: 'id', rule: own },
+  select: { id: true },
+  fields: (t) => ({
+    name: t.exposeString('name', { rule: own, nullable: false }),
+    hint: t.exposeString('hint', { rule: own, nullable: false, description: 'The last four characters.' }),
+    scopes: t.exposeStringList('scopes', { rule: own, nullable: false }),
+    createdAt: t.expose('createdAt', { type: 'DateTime', rule: own, nullable: false }),
+    expiresAt: t.expose('expiresAt', { type: 'DateTime', rule: own, nullable: true }),
+    lastUsedAt: t.expose('lastUsedAt', { type: 'DateTime', rule: own, nullable: true }),
+    revokedAt: t.expose('revokedAt', { type: 'DateTime', rule: own, nullable: true }),
+    owner: t.relation('user', { rule: own, nullable: true }),
+  }),
+})
+
+builder.queryField('apiKeys', (t) =>
+  t.prismaConnection({
+    type: ApiKey,
+    cursor: 'id',
+    rule: own,
+    description: 'Your keys in this organisation, newest first; for administrators, every member’s.',
+    resolve: (query, _root, _args, context) => {
+      const { userId, orgId, scopes } = memberOf(context)
+      const whose = scopes.includes('org:admin') ? {} : { userId }
+      return context.tx.apiKey.findMany({ ...query, where: { orgId, ...whose }, orderBy: { id: 'desc' } })
+    },
+  }),
+)
+
+const CreatedApiKey = builder.objectRef<{ apiKey: { id: string }; secret: Secret }>('CreatedApiKey').implement({
+  description: 'The only answer that ever holds the secret.',
+  fields: (t) => ({
+    apiKey: t.field({ type: ApiKey, rule: inherited, nullable: true, resolve: ({ apiKey }) => apiKey }),
+    secret: t.string({ rule: inherited, nullable: false, resolve: ({ secret }) => secret.reveal() }),
+  }),
+})
+
+expose(createApiKey, { type: CreatedApiKey, description: 'Makes a key. Store the secret now: it is not shown again.' })
+expose(revokeApiKey, { type: ApiKey, description: 'Ends a key at once, on every instance.' })

@@ -1,0 +1,171 @@
+import { builder } from '../../graphql/builder.ts'
+import type { GraphContext } from '../../graphql/context.ts'
+import { expose } from '../../graphql/expose.ts'
+import { inherited } from '../../graphql/rules.ts'
+import { isMember, type Member } from '../../kernel/actor.ts'
+import { AppError } from '../../kernel/errors.ts'
+import { roles } from '../../kernel/permissions.ts'
+import { authenticated, scope } from '../../kernel/rule.ts'
+import { User } from '../accounts/schema.ts'
+import { signIn, signOut, signedIn, type SignedIn } from '../sessions/operations.ts'
+import { signUp, updateOrganization } from './operations.ts'
+
+export const RoleEnum = builder.enumType('Role', {
+  values: roles,
+  description: 'Ascending: each holds what the ones before it hold.',
+})
+
+/** The member behind a field whose rule admits members alone. */
+export function memberOf({ actor }: Pick<GraphContext, 'actor'>): Member {
+  if (isMember(actor)) return actor
+  throw new AppError('UNAUTHENTICATED', 'Sign in, or send an API key.')
+}
+
+export const Membership = builder.prismaNode('Membership', {
+  description: 'A user in an organisation.',
+  id: { field: 'id', rule: scope('org:read') },
+  select: { id: true },
+  fields: (t) => ({
+    role: t.expose('role', { type: RoleEnum, rule: scope('org:read'), nullable: false }),
+    active: t.boolean({
+      rule: scope('org:read'),
+      nullable: false,
+      select: { deactivatedAt: true },
+      resolve: ({ deactivatedAt }) => deactivatedAt === null,
+    }),
+    createdAt: t.expose('createdAt', { type: 'DateTime', rule: scope('org:read'), nullable: false }),
+    user: t.relation('user', { rule: scope('org:read'), nullable: false }),
+  }),
+})
+
+export const Organization = builder.prismaNode('Organization', {
+  description: 'What a team shares: members, services, keys and records.',
+  id: { field: 'id', rule: scope('org:read') },
+  select: { id: true },
+  fields: (t) => ({
+    slug: t.exposeString('slug', {
+      rule: scope('org:read'),
+      nullable: false,
+      description: 'Its part of `/mcp/{organization}/{service}`.',
+    }),
+    name: t.exposeString('name', { rule: scope('org:read'), nullable: false }),
+    createdAt: t.expose('createdAt', { type: 'DateTime', rule: scope('org:read'), nullable: false }),
+    members: t.relatedConnection('memberships', {
+      cursor: 'id',
+      rule: scope('org:read'),
+      query: { orderBy: { id: 'asc' } },
+    }),
+  }),
+})
+
+export const Viewer = builder.objectRef<Member>('Viewer').implement({
+  description: 'The caller: who you are, where, and what this credential may do.',
+  fields: (t) => ({
+    id: t.globalID({ rule: inherited, nullable: false, resolve: ({ userId }) => ({ type: 'User', id: userId }) }),
+    kind: t.string({
+      rule: inherited,
+      nullable: false,
+      description: '`user` or `apiKey`.',
+      resolve: ({ kind }) => kind,
+    }),
+    role: t.field({ type: RoleEnum, rule: inherited, nullable: false, resolve: ({ role }) => role }),
+    scopes: t.stringList({
+      rule: inherited,
+      nullable: false,
+      description: 'What the role and the credential allow together.',
+      resolve: ({ scopes }) => [...scopes],
+    }),
+    name: t.string({
+      rule: scope('user:read'),
+      resolve: async (viewer, _args, { tx }) => (await self(viewer, tx))?.name,
+    }),
+    email: t.string({
+      rule: scope('user:read'),
+      resolve: async (viewer, _args, { tx }) => (await self(viewer, tx))?.email,
+    }),
+    user: t.prismaField({
+      type: User,
+      rule: scope('user:read'),
+      nullable: true,
+      resolve: (query, viewer, _args, { tx }) => tx.user.findFirst({ ...query, where: { id: viewer.userId } }),
+    }),
+    organization: t.prismaField({
+      type: Organization,
+      rule: scope('org:read'),
+      nullable: true,
+      resolve: (query, viewer, _args, { tx }) => tx.organization.findFirst({ ...query, where: { id: viewer.orgId } }),
+    }),
+  }),
+})
+
+// findUnique, since Prisma joins those of one request and one tick into one statement: name and email cost one look-up.
+const self = ({ userId }: Member, tx: GraphContext['tx']) =>
+  tx.user.findUnique({ where: { id: userId }, select: { name: true, email: true } })
+
+builder.queryField('viewer', (t) =>
+  t.field({
+    type: Viewer,
+    rule: authenticated,
+    description: 'The caller.',
+    resolve: (_root, _args, context) => memberOf(context),
+  }),
+)
+
+builder.queryField('organization', (t) =>
+  t.prismaField({
+    type: Organization,
+    rule: scope('org:read'),
+    nullable: true,
+    description: 'The organisation that the credential acts in.',
+    resolve: (query, _root, _args, context) =>
+      context.tx.organization.findFirst({ ...query, where: { id: memberOf(context).orgId } }),
+  }),
+)
+
+const AuthPayload = builder.objectRef<SignedIn>('AuthPayload').implement({
+  description: 'A session that was just opened. The rest of the request acts as its user.',
+  fields: (t) => ({
+    accessToken: t.string({
+      rule: inherited,
+      nullable: false,
+      description: 'Send as `Authorization: Bearer …`. Keep in memory only.',
+      resolve: (p) => p.accessToken,
+    }),
+    expiresAt: t.field({ type: 'DateTime', rule: inherited, nullable: false, resolve: (p) => p.expiresAt }),
+    user: t.prismaField({
+      type: User,
+      rule: inherited,
+      nullable: true,
+      resolve: (query, { actor }, _args, { tx }) => tx.user.findFirst({ ...query, where: { id: actor.userId } }),
+    }),
+    organization: t.prismaField({
+      type: Organization,
+      rule: inherited,
+      nullable: true,
+      resolve: (query, { actor }, _args, { tx }) => tx.organization.findFirst({ ...query, where: { id: actor.orgId } }),
+    }),
+  }),
+})
+
+/** Issues the token of a session whose transaction has committed, and lets the rest of the request act as its user. */
+async function enter(session: Parameters<typeof signedIn>[1], context: GraphContext): Promise<SignedIn> {
+  const { platform, actor } = context
+  const result = await signedIn({ platform, actor, now: platform.clock() }, session)
+  await context.become(result.actor)
+  return result
+}
+
+expose(signUp, {
+  type: AuthPayload,
+  description: 'Founds an organisation with you as its administrator.',
+  resolve: enter,
+  changesActor: true,
+})
+expose(signIn, { type: AuthPayload, description: 'Opens a session.', resolve: enter, changesActor: true })
+expose(updateOrganization, { type: Organization, description: 'Changes the organisation’s settings.' })
+
+const SignedOut = builder.objectRef<{ id: string }>('SignedOut').implement({
+  description: 'The session is over; its tokens are refused from now on.',
+  fields: (t) => ({ sessionId: t.exposeID('id', { rule: inherited, nullable: false }) }),
+})
+expose(signOut, { type: SignedOut, description: 'Ends this session at once, on every instance.' })

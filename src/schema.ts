@@ -1,0 +1,12 @@
+import type { GraphQLSchema } from 'graphql'
+import { builder } from './graphql/builder.ts'
+import './modules/accounts/schema.ts'
+import './modules/organizations/schema.ts'
+import './modules/apiKeys/schema.ts'
+import './modules/services/schema.ts'
+import './modules/gateway/schema.ts'
+import './modules/persisted/schema.ts'
+import './modules/audit/schema.ts'
+
+/** The one schema of the platform. Building it fails when any field, argument or input lacks a rule. */
+export const buildSchema = (): GraphQLSchema => builder.toSchema({ sortSchema: false })
