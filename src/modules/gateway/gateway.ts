@@ -1,4 +1,9 @@
-import { classifyInboundRequest, isJsonContentType, readRequestBody } from '@modelcontextprotocol/server'
+import {
+  classifyInboundRequest,
+  type InboundLadderRejection,
+  isJsonContentType,
+  readRequestBody,
+} from '@modelcontextprotocol/server'
 import type { CallToolResult } from '@modelcontextprotocol/client'
 import { Relay, type Downstream } from './relay.ts'
 import { ClientMemories } from './relayClients.ts'
@@ -13,6 +18,14 @@ const maxRequestBytes = 4 * 1024 * 1024
 
 const failed = (status: number, code: number, message: string): Response =>
   Response.json({ jsonrpc: '2.0', id: null, error: { code, message } }, { status })
+
+/** What the specification's own ladder of checks refuses needs no upstream. */
+function rejected({ httpStatus, code, message, data }: InboundLadderRejection, body: unknown): Response {
+  const id = typeof body === 'object' && body !== null && 'id' in body ? body.id : null
+  const known = typeof id === 'string' || typeof id === 'number' ? id : null
+  const error = { code, message, ...(data === undefined ? {} : { data }) }
+  return Response.json({ jsonrpc: '2.0', id: known, error }, { status: httpStatus })
+}
 
 /** The data plane: whatever the door and whatever the client's revision, one path leads to the upstream. */
 export function createGateway(options: GatewayOptions): Gateway {
@@ -37,6 +50,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         ...defined('mcpMethodHeader', header('mcp-method')),
         ...defined('mcpNameHeader', header('mcp-name')),
       })
+      if (route.kind === 'reject') return rejected(route, body.json)
       return route.kind === 'legacy'
         ? serveLegacy({ relay, pool, memories, passage, requestId }, request, body.json)
         : serveModern({ relay, pool, parking, passage, requestId }, request, body.json)

@@ -18,7 +18,7 @@ import type { Json, Passage } from './types.ts'
 import type { UpstreamPool } from './upstream.ts'
 import { abandonable } from './upstreamDeadline.ts'
 import type { Ask } from './upstreamExchange.ts'
-import type { ChangeEvent } from './upstreamSession.ts'
+import type { ChangeEvent, UpstreamSession } from './upstreamSession.ts'
 
 type Legacy = { relay: Relay; pool: UpstreamPool; memories: ClientMemories; passage: Passage; requestId: string }
 type Client = { session: ClientSession | undefined; memory: ClientMemory | undefined }
@@ -251,10 +251,13 @@ async function changes(
   if (!session) return failed(405, -32000, 'Method not allowed.', { allow: 'POST' })
   try {
     const hold = await pool.hold(passage.target, session.capabilities, request.signal)
-    const stop = hold.connection.session.onChange((event) => {
-      if (event.kind !== 'resource' || memory?.watched.has(event.uri))
+    const { session: upstream } = hold.connection
+    const stop = upstream.onChange((event) => {
+      if (event.kind === 'lost') leave()
+      else if (event.kind !== 'resource' || memory?.watched.has(event.uri))
         stream.send({ jsonrpc: '2.0', ...notificationOf(event) })
     })
+    if (memory) rewatch(memory, upstream)
     const leave = (): void => {
       stop()
       hold.release()
@@ -268,7 +271,17 @@ async function changes(
   }
 }
 
-const notificationOf = (event: ChangeEvent): object =>
+/** After the connection to the upstream has been lost, the client's watches go on on the new one. */
+function rewatch({ watched }: ClientMemory, upstream: UpstreamSession): void {
+  for (const [uri, stop] of watched) {
+    const watching = upstream.watch(uri)
+    watching.catch(() => undefined)
+    watched.set(uri, () => void watching.then((unwatch) => unwatch()).catch(() => undefined))
+    stop()
+  }
+}
+
+const notificationOf = (event: Exclude<ChangeEvent, { kind: 'lost' }>): object =>
   event.kind === 'resource'
     ? { method: 'notifications/resources/updated', params: event.params ?? { uri: event.uri } }
     : { method: `notifications/${event.kind}/list_changed` }

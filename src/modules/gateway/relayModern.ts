@@ -41,7 +41,10 @@ export async function serveModern(modern: Modern, request: Request, parsedBody: 
   const bus = {
     publish: () => undefined,
     subscribe(listener: (event: ServerEvent) => void) {
-      const stop = session.onChange((event) => listener(asServerEvent(event)))
+      const stop = session.onChange((event) => {
+        if (event.kind === 'lost') void handler.close()
+        else listener(asServerEvent(event))
+      })
       const watching = resourcesOf(parsedBody).map((uri) => session.watch(uri))
       for (const watch of watching) watch.catch(() => undefined)
       return () => {
@@ -123,7 +126,7 @@ async function relayed(
   }
 }
 
-const asServerEvent = (event: ChangeEvent): ServerEvent =>
+const asServerEvent = (event: Exclude<ChangeEvent, { kind: 'lost' }>): ServerEvent =>
   event.kind === 'resource'
     ? { kind: 'resource_updated', uri: event.uri, ...(event.params ? { params: event.params } : {}) }
     : { kind: `${event.kind}_list_changed` }

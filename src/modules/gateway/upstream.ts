@@ -225,6 +225,8 @@ export class UpstreamPool {
     entry.retired = true
     this.#remove(entry)
     if (entry.users === 0) void this.#drop(entry)
+    // Those who only listen have nothing to finish.
+    else void entry.opening.then(({ session }) => session.dismiss()).catch(() => undefined)
   }
 
   #remove(entry: Entry): void {

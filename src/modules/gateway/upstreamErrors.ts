@@ -35,7 +35,11 @@ export function refusedWith(status: number, retryAfter: string | null = null): A
   return upstreamError(`The service answered with HTTP status ${status}.`, undefined, extensions)
 }
 
-const timeouts: readonly unknown[] = [SdkErrorCode.RequestTimeout]
+const offences: readonly unknown[] = [
+  SdkErrorCode.InvalidResult,
+  SdkErrorCode.UnsupportedResultType,
+  SdkErrorCode.ListPaginationExceeded,
+]
 
 /** Every failure of an upstream as one of three things: its own JSON-RPC error, ours, or a cancellation. */
 export function asUpstreamFailure(error: unknown): ProtocolError | AppError | Cancelled {
@@ -43,8 +47,9 @@ export function asUpstreamFailure(error: unknown): ProtocolError | AppError | Ca
   const nested = nestedAppError(error)
   if (nested) return nested
   if (error instanceof SdkHttpError && typeof error.status === 'number') return refusedWith(error.status)
-  if (error instanceof SdkError && timeouts.includes(error.code)) return upstreamTimeout(error)
-  if (error instanceof SdkError) return upstreamError('The service does not follow the protocol.', error)
+  if (error instanceof SdkError && error.code === SdkErrorCode.RequestTimeout) return upstreamTimeout(error)
+  if (error instanceof SdkError && offences.includes(error.code))
+    return upstreamError('The service does not follow the protocol.', error)
   return upstreamError('The service could not be reached.', error)
 }
 

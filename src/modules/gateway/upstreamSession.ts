@@ -13,7 +13,7 @@ import {
   type ServerCapabilities,
 } from '@modelcontextprotocol/client'
 import type { Fetch, GatewayLimits, Json, UpstreamTarget } from './types.ts'
-import { abandonable, Deadline } from './upstreamDeadline.ts'
+import { abandonable, Deadline, wait } from './upstreamDeadline.ts'
 import { asUpstreamFailure, Cancelled, upstreamError, upstreamTimeout } from './upstreamErrors.ts'
 import { exchange, post, type Ask, type Link, type Notification } from './upstreamExchange.ts'
 import { boundedFetch, targetFetch } from './upstreamHttp.ts'
@@ -23,7 +23,10 @@ import { standardHeaders } from './upstreamHeaders.ts'
 export const gatewayIdentity: Implementation = { name: 'mcp-online-platform', version: '1' }
 
 export type ChangeEvent =
-  { kind: 'tools' | 'prompts' | 'resources' } | { kind: 'resource'; uri: string; params: Json | undefined }
+  | { kind: 'tools' | 'prompts' | 'resources' }
+  | { kind: 'resource'; uri: string; params: Json | undefined }
+  /** The connection is gone; whoever listens has to open another. */
+  | { kind: 'lost' }
 
 export type SessionOptions = {
   target: UpstreamTarget
@@ -65,6 +68,7 @@ export class UpstreamSession {
   readonly #link: Link
   readonly #options: SessionOptions
   readonly #flights = new Map<number, Flight>()
+  readonly #watched = new Map<string, { watchers: number; stop: Promise<() => void> }>()
   readonly #listeners = new Set<(event: ChangeEvent) => void>()
   // Far from the SDK client's own ids, which share the session.
   #nextId = 1_000_000
@@ -120,7 +124,7 @@ export class UpstreamSession {
       { endpoint: target.endpoint, fetch, maxBytes: limits.maxResultBytes, headers },
       options,
     )
-    session.#listen()
+    void session.#listen().catch((error: unknown) => options.onWarning('upstream change events', error))
     return session
   }
 
@@ -158,9 +162,15 @@ export class UpstreamSession {
     return () => this.#listeners.delete(listener)
   }
 
+  /** Sends away those who listen; calls that are running go on. */
+  dismiss(): void {
+    this.#emit({ kind: 'lost' })
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    this.#emit({ kind: 'lost' })
     this.#listeners.clear()
     if (this.#transport.sessionId !== undefined)
       await abandonable(this.#transport.terminateSession(), AbortSignal.timeout(1000)).catch(() => undefined)
@@ -210,31 +220,66 @@ export class UpstreamSession {
     for (const listener of this.#listeners) listener(event)
   }
 
-  /** A modern upstream tells of changes only on a stream that was asked for; without one, cached lists just age. */
-  #listen(): void {
-    if (this.era === 'legacy') return
+  /**
+   * A modern upstream tells of changes only on a stream that was asked for. When it breaks off, what was missed is
+   * unknown, so everything counts as changed; where it is refused, cached lists just age.
+   */
+  async #listen(): Promise<void> {
     const { tools, prompts, resources } = this.capabilities
     const filter = {
       ...(tools?.listChanged ? { toolsListChanged: true as const } : {}),
       ...(prompts?.listChanged ? { promptsListChanged: true as const } : {}),
       ...(resources?.listChanged ? { resourcesListChanged: true as const } : {}),
     }
-    if (Object.keys(filter).length === 0) return
-    this.#client.listen(filter).catch((error: unknown) => this.#options.onWarning('upstream change events', error))
+    if (this.era === 'legacy' || Object.keys(filter).length === 0) return
+    for (let pauseMs = relistenMs; !this.#closed; pauseMs = Math.min(pauseMs * 2, maxRelistenMs)) {
+      const since = Date.now()
+      const subscription = await this.#client.listen(filter)
+      if ((await subscription.closed) === 'local' || this.#closed) return
+      for (const kind of ['tools', 'prompts', 'resources'] as const) this.#emit({ kind })
+      if (Date.now() - since > maxRelistenMs) pauseMs = relistenMs
+      await wait(pauseMs)
+    }
   }
 
-  /** Opens a stream of a modern upstream for one resource's updates, or subscribes the legacy session to it. */
+  /** Hears about one resource until the last of those who asked for it has left. */
   async watch(uri: string): Promise<() => void> {
+    const held = this.#watched.get(uri) ?? { watchers: 0, stop: this.#watch(uri) }
+    this.#watched.set(uri, held)
+    held.watchers++
+    let left = false
+    const leave = (): void => {
+      if (left) return
+      left = true
+      if (--held.watchers > 0) return
+      if (this.#watched.get(uri) === held) this.#watched.delete(uri)
+      void held.stop.then((stop) => stop()).catch(() => undefined)
+    }
+    try {
+      await held.stop
+    } catch (error) {
+      leave()
+      throw error
+    }
+    return leave
+  }
+
+  async #watch(uri: string): Promise<() => void> {
     if (this.era === 'legacy') {
       await this.request('resources/subscribe', { uri })
       return () => void this.request('resources/unsubscribe', { uri }).catch(() => undefined)
     }
     const subscription = await this.#client.listen({ resourceSubscriptions: [uri] })
-    if (!subscription.honoredFilter.resourceSubscriptions?.includes(uri))
+    if (!subscription.honoredFilter.resourceSubscriptions?.includes(uri)) {
+      void subscription.close().catch(() => undefined)
       throw upstreamError('The service does not offer subscriptions.')
+    }
     return () => void subscription.close().catch(() => undefined)
   }
 }
+
+const relistenMs = 1000
+const maxRelistenMs = 60_000
 
 const changeKinds: Readonly<Record<string, 'tools' | 'prompts' | 'resources'>> = {
   'notifications/tools/list_changed': 'tools',

@@ -58,6 +58,8 @@ export function passage({
 export type Mounted = {
   gateway: Gateway
   records: CallRecord[]
+  /** What happens to a record before it counts as durable. */
+  onRecord: (entry: CallRecord) => Promise<void>
   /** Where the gateway serves this passage to ordinary clients. */
   door: (of: Passage) => URL
   close: () => Promise<void>
@@ -66,9 +68,11 @@ export type Mounted = {
 /** The gateway on a real HTTP server; each passage has a path of its own, as the edge would have found it by the key. */
 export async function mount(limits: Partial<GatewayLimits> = {}, fetch: Fetch = globalThis.fetch): Promise<Mounted> {
   const records: CallRecord[] = []
+  const mounted = { onRecord: (_: CallRecord): Promise<void> => Promise.resolve() }
   const gateway = createGateway({
     fetch,
     record: async (entry) => {
+      await mounted.onRecord(entry)
       records.push(entry)
     },
     limits: {
@@ -89,15 +93,15 @@ export async function mount(limits: Partial<GatewayLimits> = {}, fetch: Fetch = 
     },
   }) as RequestListener
   const server = await listen(serve)
-  return {
+  return Object.assign(mounted, {
     gateway,
     records,
-    door: (of) => new URL(`/${passages.push(of) - 1}`, server.url),
+    door: (of: Passage) => new URL(`/${passages.push(of) - 1}`, server.url),
     close: async () => {
       await gateway.close()
       await server.close()
     },
-  }
+  })
 }
 
 export type Mode = 'legacy' | 'auto'

@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { NodeStreamableHTTPServerTransport, toNodeHandler } from '@modelcontextprotocol/node'
-import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
+import {
+  acceptedContent,
+  createMcpHandler,
+  inputRequired,
+  inputResponse,
+  McpServer,
+} from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import { listen, type Peer, type Seen } from './http.ts'
 
@@ -12,6 +18,10 @@ export type Recorder = Peer & {
   expire: () => void
   /** Tells legacy clients on their stream, and modern ones on theirs, that the tools have changed. */
   toolsChanged: () => void
+  /** Tells those who watch this resource that it has changed. */
+  resourceChanged: (uri: string) => void
+  /** Resources that legacy clients have subscribed to. */
+  watched: Set<string>
   /** Names of tools besides those that are always there. */
   extra: Set<string>
 }
@@ -20,11 +30,12 @@ export type Recorder = Peer & {
 export async function startRecorder(era: 'legacy' | 'modern'): Promise<Recorder> {
   const seen: Seen[] = []
   const extra = new Set<string>()
+  const watched = new Set<string>()
   const sessions = new Map<string, { transport: NodeStreamableHTTPServerTransport; server: McpServer }>()
   const build = (credential: (context: { http?: { req?: Request | undefined } | undefined }) => string): McpServer => {
     const server = new McpServer(
       { name: `recorder-${era}`, version: '1.0.0' },
-      { capabilities: { tools: { listChanged: true } } },
+      { capabilities: { tools: { listChanged: true }, resources: { subscribe: true }, logging: {} } },
     )
     const annotations = { readOnlyHint: true }
     server.registerTool('whoami', { inputSchema: z.object({ n: z.number() }), annotations }, ({ n }, context) => ({
@@ -33,6 +44,12 @@ export async function startRecorder(era: 'legacy' | 'modern'): Promise<Recorder>
     server.registerTool('write', { inputSchema: z.object({}) }, () => ({
       content: [{ type: 'text', text: 'written' }],
     }))
+    interactive(server)
+    server.registerResource('clock', 'test://clock', {}, (uri) => ({ contents: [{ uri: uri.href, text: 'tick' }] }))
+    if (era === 'legacy') {
+      server.server.setRequestHandler('resources/subscribe', ({ params }) => (watched.add(params.uri), {}))
+      server.server.setRequestHandler('resources/unsubscribe', ({ params }) => (watched.delete(params.uri), {}))
+    }
     for (const name of extra)
       server.registerTool(name, { inputSchema: z.object({}), annotations }, () => ({ content: [] }))
     return server
@@ -77,6 +94,11 @@ export async function startRecorder(era: 'legacy' | 'modern'): Promise<Recorder>
     era,
     seen,
     extra,
+    watched,
+    resourceChanged: (uri) => {
+      modern.notify.resourceUpdated(uri)
+      if (watched.has(uri)) for (const { server } of sessions.values()) void server.server.sendResourceUpdated({ uri })
+    },
     expire: () => sessions.clear(),
     toolsChanged: () => {
       modern.notify.toolsChanged()
@@ -87,4 +109,41 @@ export async function startRecorder(era: 'legacy' | 'modern'): Promise<Recorder>
       await peer.close()
     },
   }
+}
+
+const answer = z.object({ dish: z.string() })
+
+/** Tools that ask their caller for something: written once, a legacy session makes requests of it. */
+function interactive(server: McpServer): void {
+  const annotations = { readOnlyHint: true }
+  server.registerTool(
+    'order',
+    { inputSchema: z.object({ guest: z.string() }), annotations },
+    ({ guest }, { mcpReq }) => {
+      const chosen = acceptedContent(mcpReq.inputResponses, 'menu', answer)
+      if (chosen) return { content: [{ type: 'text', text: `${guest} has ${chosen.dish}` }] }
+      if (mcpReq.inputResponses) return { content: [{ type: 'text', text: `${guest} has nothing` }] }
+      return inputRequired({
+        inputRequests: { menu: inputRequired.elicit({ message: `What will ${guest} have?`, requestedSchema: answer }) },
+      })
+    },
+  )
+  server.registerTool(
+    'think',
+    { inputSchema: z.object({ about: z.string() }), annotations },
+    ({ about }, { mcpReq }) => {
+      const thought: unknown = mcpReq.inputResponses && inputResponse(mcpReq.inputResponses, 'thought')
+      if (thought) return { content: [{ type: 'text', text: JSON.stringify(thought) }] }
+      const request = {
+        messages: [{ role: 'user' as const, content: { type: 'text' as const, text: about } }],
+        maxTokens: 10,
+      }
+      return inputRequired({ inputRequests: { thought: inputRequired.createMessage(request) } })
+    },
+  )
+  server.registerTool('talk', { inputSchema: z.object({}), annotations }, async (_, { mcpReq }) => {
+    await mcpReq.log('debug', 'whispered')
+    await mcpReq.log('error', 'shouted')
+    return { content: [{ type: 'text', text: 'said' }] }
+  })
 }
