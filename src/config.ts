@@ -59,6 +59,7 @@ export const settings = z.object({
   DEMO: flag
     .optional()
     .describe('Demo organisation and service on an empty embedded database. Default: `on` there, never elsewhere.'),
+  MCP_API_KEY: z.string().optional().describe('Key that `mcp-platform call` and `operations push` send; the server does not read it.'),
   LOG_LEVEL: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
@@ -114,6 +115,7 @@ function parse(environment: Record<string, string | undefined>) {
     upstreamAllowedCidrs: s.UPSTREAM_ALLOWED_CIDRS,
     trustedProxies: s.TRUSTED_PROXIES,
     demo: s.DEMO,
+    clientApiKey: s.MCP_API_KEY,
     logLevel: s.LOG_LEVEL,
     accessTokenTtlSeconds: s.ACCESS_TOKEN_TTL_SECONDS,
     bcryptCost: s.BCRYPT_COST,

@@ -1,5 +1,6 @@
-import type { GraphQLSchema } from 'graphql'
+import { specifiedDirectives, type GraphQLSchema } from 'graphql'
 import { builder } from './graphql/builder.ts'
+import { ruleDirectives } from './graphql/directives.ts'
 import './modules/accounts/schema.ts'
 import './modules/organizations/schema.ts'
 import './modules/apiKeys/schema.ts'
@@ -9,4 +10,4 @@ import './modules/persisted/schema.ts'
 import './modules/audit/schema.ts'
 
 /** The one schema of the platform. Building it fails when any field, argument or input lacks a rule. */
-export const buildSchema = (): GraphQLSchema => builder.toSchema({ sortSchema: false })
+export const buildSchema = (): GraphQLSchema => builder.toSchema({ sortSchema: false, directives: [...specifiedDirectives, ...ruleDirectives] })

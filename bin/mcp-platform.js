@@ -1,0 +1,5 @@
+#!/usr/bin/env node
+import { built } from './build.js'
+
+await built()
+await import('../dist/cli.js')

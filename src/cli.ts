@@ -1,0 +1,86 @@
+import { randomBytes } from 'node:crypto'
+import { createInterface } from 'node:readline/promises'
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { Command } from 'commander'
+import { openPlatform } from './compose.ts'
+import { ConfigError, loadConfig } from './config.ts'
+import { system } from './kernel/actor.ts'
+import { closeResources, type Platform } from './kernel/platform.ts'
+import { createLog } from './kernel/log.ts'
+import { signUp } from './modules/organizations/operations.ts'
+
+const print = (text: string): void => void process.stdout.write(`${text}\n`)
+
+async function withPlatform(work: (platform: Platform) => Promise<void>): Promise<void> {
+  const config = loadConfig()
+  const platform = await openPlatform(config, createLog({ logLevel: 'warn' }))
+  try {
+    await work(platform)
+  } finally {
+    await closeResources(platform)
+    await platform.outbound.close()
+    await platform.database.close()
+  }
+}
+
+const readPassword = async (): Promise<string> => {
+  const lines = createInterface({ input: process.stdin })
+  for await (const line of lines) return line
+  throw new Error('Expected a password on standard input.')
+}
+
+const program = new Command('mcp-platform')
+  .description('The MCP Online Platform: a secure front door for a team’s MCP services.')
+  .showHelpAfterError()
+
+const admin = program.command('admin').description('Administration on the database itself; reads the settings of the server.')
+
+admin
+  .command('create')
+  .description('Founds an organisation with its first administrator.')
+  .requiredOption('--email <address>')
+  .requiredOption('--name <name>', 'the administrator’s name')
+  .requiredOption('--organization <name>', 'the organisation’s name')
+  .option('--password-stdin', 'read the password from standard input; otherwise one is made and shown once', false)
+  .action(async (options: { email: string; name: string; organization: string; passwordStdin: boolean }) => {
+    const password = options.passwordStdin ? await readPassword() : randomBytes(15).toString('base64url')
+    await withPlatform(async (platform) => {
+      const { email, name, organization: organizationName } = options
+      await signUp.run({ actor: system(), platform }, { email, password, name, organizationName })
+      print(`${email} administers ${organizationName}.`)
+      if (!options.passwordStdin) print(`Password, shown once: ${password}`)
+    })
+  })
+
+program
+  .command('call')
+  .description('Calls a tool as an MCP client, with the key in MCP_API_KEY. Without a tool: lists the tools.')
+  .argument('<url>', 'address of the service, e.g. http://127.0.0.1:4000/mcp/demo/notebook')
+  .argument('[tool]')
+  .argument('[arguments]', 'JSON object', '{}')
+  .action(async (url: string, tool: string | undefined, values: string) => {
+    const { clientApiKey } = loadConfig()
+    const client = new Client({ name: 'mcp-platform', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } })
+    const headers = clientApiKey ? { Authorization: `Bearer ${clientApiKey}` } : {}
+    await client.connect(new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers } }))
+    try {
+      if (!tool) {
+        const { tools } = await client.listTools()
+        for (const { name, description } of tools) print(`${name}\t${description ?? ''}`)
+        return
+      }
+      const result = await client.callTool({ name: tool, arguments: JSON.parse(values) as Record<string, unknown> })
+      print(JSON.stringify(result, null, 2))
+      if (result.isError) process.exitCode = 1
+    } finally {
+      await client.close()
+    }
+  })
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  const shown = error instanceof ConfigError || error instanceof Error ? error.message : String(error)
+  process.stderr.write(`${shown}\n`)
+  process.exitCode = 1
+}

@@ -1,0 +1,124 @@
+import { fileURLToPath } from 'node:url'
+import type { GraphQLSchema } from 'graphql'
+import { provideSchema } from '../graphql/registry.ts'
+import { isMember, system, type Origin } from '../kernel/actor.ts'
+import { AppError, notFound } from '../kernel/errors.ts'
+import { closeResources, type Platform } from '../kernel/platform.ts'
+import { gateway, passageTo } from '../modules/gateway/passage.ts'
+import { organizationSlugOf } from '../modules/organizations/queries.ts'
+import { keyring } from '../modules/sessions/keyring.ts'
+import { authenticate } from './authenticate.ts'
+import { errorResponse, report, translate } from './failures.ts'
+import { createGraphQL } from './graphql.ts'
+import { createGraphiql } from './graphiql.ts'
+import { secured } from './headers.ts'
+import { originReader } from './origin.ts'
+
+type Route = { request: Request; url: URL; origin: Origin }
+
+export type App = {
+  /** Answers one request; never throws. `remoteAddress` is the peer's, before any proxy is believed. */
+  fetch(request: Request, peer?: { remoteAddress?: string | null }): Promise<Response>
+  /** From now on `/readyz` says no, so that a balancer looks elsewhere; requests are still answered. */
+  drain(): void
+  close(): Promise<void>
+}
+
+const json = (value: unknown, headers: Record<string, string> = {}): Response =>
+  new Response(JSON.stringify(value), { headers: { 'Content-Type': 'application/json; charset=utf-8', ...headers } })
+
+const only = (request: Request, ...methods: string[]): void => {
+  if (!methods.includes(request.method)) throw new MethodNotAllowed(methods)
+}
+
+class MethodNotAllowed extends Error {
+  readonly methods: string[]
+  constructor(methods: string[]) {
+    super('method not allowed')
+    this.methods = methods
+  }
+}
+
+const wantsPage = (request: Request): boolean =>
+  request.method === 'GET' && (request.headers.get('accept') ?? '').split(',').some((type) => type.trim().startsWith('text/html'))
+
+/** The perimeter: every door of the platform, one request at a time. */
+export function createApp(platform: Platform, schema: GraphQLSchema): App {
+  const { config, log } = platform
+  provideSchema(platform, schema)
+  const graphql = createGraphQL(platform, schema)
+  const graphiql = createGraphiql({ directory: fileURLToPath(new URL('../../dist/graphiql', import.meta.url)) })
+  const originOf = originReader(config.trustedProxies)
+  let draining = false
+
+  async function mcp({ request, url, origin }: Route, organization: string, service: string): Promise<Response> {
+    only(request, 'GET', 'POST', 'DELETE')
+    const actor = await authenticate(platform, request.headers, origin)
+    if (!isMember(actor)) throw new AppError('UNAUTHENTICATED', 'Send an API key or an access token.')
+    if (!actor.scopes.includes('mcp:read'))
+      throw new AppError('FORBIDDEN', 'Your credential does not permit this.', { extensions: { requires: { scopes: ['mcp:read'] } } })
+    if (organization !== (await organizationSlugOf(platform, actor))) throw notFound('service')
+    const passage = await passageTo(platform, actor, service)
+    void url
+    return gateway(platform).handle(passage, request)
+  }
+
+  async function ready(): Promise<Response> {
+    if (draining) throw new AppError('SERVICE_UNAVAILABLE', 'Stopping.')
+    try {
+      await platform.database.ping(system())
+    } catch (cause) {
+      throw new AppError('SERVICE_UNAVAILABLE', 'The database does not answer.', { cause })
+    }
+    return json({ status: 'ready' })
+  }
+
+  async function route(at: Route): Promise<Response> {
+    const { request, url, origin } = at
+    const { pathname } = url
+    if (pathname === '/graphql') {
+      if (wantsPage(request) && !url.search) return graphiql.page()
+      only(request, 'GET', 'POST')
+      return graphql(request, url, await authenticate(platform, request.headers, origin))
+    }
+    const [, organization, service] = /^\/mcp\/([a-z0-9-]{1,63})\/([a-z0-9-]{1,63})$/.exec(pathname) ?? []
+    if (organization && service) return mcp(at, organization, service)
+    only(request, 'GET', 'HEAD')
+    if (pathname === '/healthz') return json({ status: 'ok' })
+    if (pathname === '/readyz') return ready()
+    if (pathname === '/.well-known/jwks.json') return json(await keyring(platform).jwks(), { 'Cache-Control': 'public, max-age=300' })
+    if (pathname === '/') return new Response(null, { status: 302, headers: { Location: '/graphql' } })
+    const asset = graphiql.asset(pathname, request.headers)
+    if (asset) return asset
+    throw notFound('page')
+  }
+
+  function failed(thrown: unknown, { request, url, origin }: Route): Response {
+    if (thrown instanceof MethodNotAllowed)
+      return new Response(null, { status: 405, headers: { Allow: thrown.methods.join(', ') } })
+    const error = translate(thrown)
+    report(log, origin.requestId, error)
+    const challenge = error.status === 401 ? { 'WWW-Authenticate': 'Bearer realm="mcp", error="invalid_token"' } : {}
+    void request
+    void url
+    return errorResponse(error, origin.requestId, challenge)
+  }
+
+  return {
+    async fetch(request, peer = {}) {
+      const started = performance.now()
+      const at = { request, url: new URL(request.url), origin: originOf(request, peer.remoteAddress ?? null) }
+      const response = secured(await route(at).catch((thrown: unknown) => failed(thrown, at)), at.origin.requestId)
+      const { requestId, ip } = at.origin
+      const durationMs = Math.round(performance.now() - started)
+      log.info({ requestId, method: request.method, path: at.url.pathname, status: response.status, durationMs, ip }, 'request')
+      return response
+    },
+    drain: () => void (draining = true),
+    close: async () => {
+      await closeResources(platform)
+      await platform.outbound.close()
+      await platform.database.close()
+    },
+  }
+}

@@ -1,0 +1,42 @@
+import { AppError, badInput } from '../kernel/errors.ts'
+
+const tooLarge = (limitBytes: number): AppError => new AppError('PAYLOAD_TOO_LARGE', `The body is larger than ${limitBytes} bytes.`)
+
+/** The body as text. Refused as soon as it passes the limit, whatever length it announced. */
+export async function readBody(request: Request, limitBytes: number): Promise<string> {
+  if (Number(request.headers.get('content-length') ?? 0) > limitBytes) throw tooLarge(limitBytes)
+  if (!request.body) return ''
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  let text = ''
+  let size = 0
+  const reader = request.body.getReader()
+  try {
+    for (;;) {
+      const { done, value } = await reader.read()
+      if (done) return text + decoder.decode()
+      size += value.byteLength
+      if (size > limitBytes) throw tooLarge(limitBytes)
+      text += decoder.decode(value, { stream: true })
+    }
+  } catch (error) {
+    await reader.cancel().catch(() => {})
+    if (error instanceof TypeError) throw badInput([{ path: [], message: 'expected a body in UTF-8' }], error)
+    throw error
+  }
+}
+
+/** A JSON body. Keys that could reach an object's prototype are dropped by the parser. */
+export async function readJson(request: Request, limitBytes: number): Promise<unknown> {
+  const [type = '', ...parameters] = (request.headers.get('content-type') ?? '').split(';').map((part) => part.trim().toLowerCase())
+  const charset = parameters.find((parameter) => parameter.startsWith('charset='))
+  if (type !== 'application/json' || (charset && !/^charset="?utf-8"?$/.test(charset)))
+    throw new AppError('UNSUPPORTED_MEDIA_TYPE', 'Send the body as application/json in UTF-8.')
+  const text = await readBody(request, limitBytes)
+  try {
+    return JSON.parse(text, function (this: unknown, key, value: unknown) {
+      return key === '__proto__' ? undefined : value
+    }) as unknown
+  } catch (cause) {
+    throw badInput([{ path: [], message: 'expected a body of well-formed JSON' }], cause)
+  }
+}

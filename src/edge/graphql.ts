@@ -1,0 +1,137 @@
+import { EnvelopArmorPlugin } from '@escape.tech/graphql-armor'
+import { execute, getVariableValues, GraphQLError, type ExecutionArgs, type ExecutionResult, type GraphQLSchema } from 'graphql'
+import { createYoga, type Plugin } from 'graphql-yoga'
+import { analyse, operationOf, type Analysis } from '../graphql/analysis.ts'
+import { GraphContext } from '../graphql/context.ts'
+import { inherited, ruleOf } from '../graphql/rules.ts'
+import type { Actor } from '../kernel/actor.ts'
+import { AppError } from '../kernel/errors.ts'
+import type { Platform } from '../kernel/platform.ts'
+import { denial, holds } from '../kernel/rule.ts'
+import { Kind } from 'graphql'
+import { present, report, translate } from './failures.ts'
+import { readGraphQLRequest, type GraphQLRequest } from './graphqlRequest.ts'
+
+type ServerContext = { actor: Actor; input: GraphQLRequest }
+
+const rethrown = (error: AppError): GraphQLError => new GraphQLError(error.message, { originalError: error })
+
+/** Refuses before anything runs what every root field would refuse, and a registered operation whose scopes a key lacks. */
+function admit(schema: GraphQLSchema, { document, operationName }: ExecutionArgs, { actor, input }: ServerContext): void {
+  const lacking = input.persisted?.requiredScopes.filter((scope) => !actor.scopes.some((held) => held === scope)) ?? []
+  if (actor.kind === 'apiKey' && lacking.length)
+    throw new AppError('FORBIDDEN', 'This key lacks scopes that the operation needs.', { extensions: { requires: { scopes: lacking } } })
+  if (actor.kind !== 'anonymous') return
+  const operation = operationOf(document, operationName)
+  const fields = schema.getRootType(operation.operation)?.getFields() ?? {}
+  const denials = operation.selectionSet.selections.map((node) => {
+    const rule = node.kind === Kind.FIELD ? fields[node.name.value] && ruleOf(fields[node.name.value] as object as { extensions: object }) : undefined
+    return rule && rule !== inherited && !holds(actor, rule) ? denial(actor, rule) : null
+  })
+  if (denials.length && denials[0] && denials.every(Boolean)) throw denials[0]
+}
+
+const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerContext> => ({
+  onExecute({ args, setExecuteFn }) {
+    const server = args.contextValue as unknown as ServerContext & { request: Request }
+    setExecuteFn(async (untyped: unknown) => {
+      const call = { ...(untyped as ExecutionArgs), schema }
+      let analysis: Analysis
+      try {
+        admit(schema, call, server)
+        const operation = operationOf(call.document, call.operationName)
+        const { coerced, errors } = getVariableValues(schema, operation.variableDefinitions ?? [], call.variableValues ?? {})
+        if (errors) return { errors }
+        analysis = analyse(schema, call.document, call.operationName, coerced)
+      } catch (error) {
+        return { errors: [rethrown(translate(error))] }
+      }
+      const context = await GraphContext.open(platform, server.actor, server.request.signal)
+      try {
+        const result = await execute({ ...call, contextValue: context })
+        return { ...result, extensions: { ...result.extensions, cost: { requested: analysis.cost }, statements: context.statements } }
+      } finally {
+        await context.close()
+      }
+    })
+  },
+})
+
+/** Whether nothing at all came of a request: the only case in which its HTTP status is not 200. */
+function failedWhole({ data, errors }: ExecutionResult): boolean {
+  if (!errors?.length) return false
+  return !data || Object.values(data).every((value) => value === null)
+}
+
+/** Puts each error in its public form, and the status of a request that failed as a whole. */
+const answers = (platform: Platform): Plugin<object, ServerContext> => ({
+  onExecutionResult({ result, setResult, context }) {
+    if (!result || Symbol.asyncIterator in result || !result.errors?.length) return
+    const { requestId } = context.actor.origin
+    const translated = result.errors.map((raw) => {
+      const error = translate(raw)
+      report(platform.log, requestId, error)
+      return { raw, error }
+    })
+    // A credential that ended while its request ran discredits the whole answer.
+    const ended = translated.find(({ error }) => error.code === 'UNAUTHENTICATED' && context.actor.kind !== 'anonymous')
+    const status = ended ? 401 : failedWhole(result) ? translated[0]?.error.status : undefined
+    const retryAfter = translated.find(({ error }) => error.retryAfterSeconds !== undefined)?.error.retryAfterSeconds
+    const errors = (ended ? [ended] : translated).map(
+      ({ raw, error }) =>
+        new GraphQLError(error.message, {
+          nodes: raw.nodes ?? null,
+          path: raw.path ?? null,
+          extensions: {
+            ...present(error, requestId).extensions,
+            ...(status ? { http: { status, ...(retryAfter === undefined ? {} : { headers: { 'Retry-After': String(retryAfter) } }) } } : {}),
+          },
+        }),
+    )
+    const { data, extensions } = result
+    setResult({ errors, ...(ended || data === undefined ? {} : { data }), ...(extensions ? { extensions } : {}) })
+  },
+})
+
+/** Limits on the shape of a document; its exact cost is the analysis's. */
+const armor = EnvelopArmorPlugin({
+  maxDepth: { n: 12, ignoreIntrospection: false, flattenFragments: true },
+  maxAliases: { n: 20, allowList: [] },
+  maxDirectives: { n: 20 },
+  maxTokens: { n: 2000 },
+  costLimit: { enabled: false },
+  blockFieldSuggestion: { enabled: true },
+})
+
+// The edge has read and checked the parameters, so nothing here parses a body again.
+const parsed: Plugin<object, ServerContext> = {
+  onRequestParse({ serverContext, setRequestParser }) {
+    const { query, operationName, variables } = (serverContext as ServerContext).input
+    setRequestParser(() => ({ query, variables, ...(operationName ? { operationName } : {}) }))
+  },
+}
+
+/** The GraphQL door: `(request, actor) => response`. */
+export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
+  const yoga = createYoga<ServerContext>({
+    schema,
+    graphqlEndpoint: '/graphql',
+    graphiql: false,
+    landingPage: false,
+    cors: false,
+    batching: false,
+    multipart: false,
+    maskedErrors: false,
+    logging: false,
+    plugins: [
+      parsed,
+      armor as unknown as Plugin,
+      runs(platform, schema),
+      answers(platform),
+    ] as Plugin<object, ServerContext>[],
+  })
+  return async (request: Request, url: URL, actor: Actor): Promise<Response> => {
+    const input = await readGraphQLRequest(platform, actor, request, url)
+    return yoga.fetch(new Request(url, { method: request.method, headers: request.headers, signal: request.signal }), { actor, input })
+  }
+}
