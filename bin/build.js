@@ -31,12 +31,16 @@ async function fingerprint() {
   const hash = createHash('sha256')
   const visit = async (path) => {
     const entries = await readdir(join(root, path), { withFileTypes: true, recursive: true })
-    const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name))
-    for (const file of files.sort()) if (!file.includes('/generated/')) hash.update(file.slice(root.length)).update(await readFile(file))
+    const files = entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    for (const file of files.sort())
+      if (!file.includes('/generated/')) hash.update(file.slice(root.length)).update(await readFile(file))
   }
   await visit('src')
   await visit('prisma')
-  for (const file of ['package-lock.json', 'tsconfig.json', 'tsconfig.build.json']) hash.update(await readFile(join(root, file)))
+  for (const file of ['package-lock.json', 'tsconfig.json', 'tsconfig.build.json'])
+    hash.update(await readFile(join(root, file)))
   return hash.digest('hex')
 }
 
@@ -50,9 +54,13 @@ export async function built() {
     await work()
     process.stderr.write(` ${((Date.now() - started) / 1000).toFixed(1)} s\n`)
   }
-  await step('generating the database client', () => run('prisma', ['generate'], { PRISMA_SCHEMA_ENGINE_BINARY: process.execPath }))
+  await step('generating the database client', () =>
+    run('prisma', ['generate'], { PRISMA_SCHEMA_ENGINE_BINARY: process.execPath }),
+  )
   await step('compiling the server', () => run('tsc', ['-p', 'tsconfig.build.json']))
-  await step('bundling GraphiQL', () => run('vite', ['build', '-c', 'src/edge/graphiql/vite.config.ts'], { NODE_ENV: 'production' }))
+  await step('bundling GraphiQL', () =>
+    run('vite', ['build', '-c', 'src/edge/graphiql/vite.config.ts'], { NODE_ENV: 'production' }),
+  )
   await writeFile(stamp, now)
 }
 

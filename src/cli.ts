@@ -33,7 +33,9 @@ const program = new Command('mcp-platform')
   .description('The MCP Online Platform: a secure front door for a team’s MCP services.')
   .showHelpAfterError()
 
-const admin = program.command('admin').description('Administration on the database itself; reads the settings of the server.')
+const admin = program
+  .command('admin')
+  .description('Administration on the database itself; reads the settings of the server.')
 
 admin
   .command('create')

@@ -13,7 +13,12 @@ import { createOutbound, type Outbound, type OutboundOptions, type Resolve } fro
 import type { Platform } from './kernel/platform.ts'
 import { dataCategories, MasterKey, newWrappedKey, Vault, type WrappedKey } from './kernel/vault.ts'
 
-type Overrides = { clock?: Clock; resolve?: Resolve; onStatement?: (text: string) => void; /** An origin on loopback that upstream calls may reach besides the operator's networks: the demo's own service. */ demoOrigin?: string }
+type Overrides = {
+  clock?: Clock
+  resolve?: Resolve
+  onStatement?: (text: string) => void
+  /** An origin on loopback that upstream calls may reach besides the operator's networks: the demo's own service. */ demoOrigin?: string
+}
 
 /** The configured master key, or the one of the data folder, which is made on first start and readable by its owner alone. */
 async function masterKey({ masterKey: configured, dataDirectory }: Config): Promise<MasterKey> {
@@ -40,13 +45,17 @@ async function openVault(database: Database, master: MasterKey): Promise<Vault> 
     const known = await tx.dataKey.findMany({ select: { category: true, version: true, wrapped: true } })
     const missing = dataCategories.filter((category) => !known.some((key) => key.category === category))
     const made = missing.map((category) => newWrappedKey(master, category, 1))
-    if (made.length) await tx.dataKey.createMany({ data: made.map((key) => ({ ...key, wrapped: Uint8Array.from(key.wrapped) })) })
+    if (made.length)
+      await tx.dataKey.createMany({ data: made.map((key) => ({ ...key, wrapped: Uint8Array.from(key.wrapped) })) })
     return [...(known as WrappedKey[]), ...made]
   })
   try {
     return new Vault(master, rows)
   } catch (cause) {
-    throw new Error('The master key is not the one that this database was set up with. Set MASTER_KEY or MASTER_KEY_FILE to that one.', { cause })
+    throw new Error(
+      'The master key is not the one that this database was set up with. Set MASTER_KEY or MASTER_KEY_FILE to that one.',
+      { cause },
+    )
   }
 }
 
@@ -76,7 +85,8 @@ function openOutbound(config: Config, { resolve, demoOrigin }: Overrides): Outbo
   if (!demoOrigin) return outbound
   // Loopback stays closed but for this one origin, by a door of its own that follows no redirect.
   const demo = createOutbound({ ...options, allowedCidrs: ['127.0.0.1/32'], maxRedirects: 0 })
-  const isDemo = (input: string | URL | Request): boolean => new URL(input instanceof Request ? input.url : input).origin === demoOrigin
+  const isDemo = (input: string | URL | Request): boolean =>
+    new URL(input instanceof Request ? input.url : input).origin === demoOrigin
   return {
     fetch: (input, init) => (isDemo(input) ? demo : outbound).fetch(input, init),
     close: async () => void (await Promise.all([demo.close(), outbound.close()])),

@@ -59,7 +59,10 @@ export const settings = z.object({
   DEMO: flag
     .optional()
     .describe('Demo organisation and service on an empty embedded database. Default: `on` there, never elsewhere.'),
-  MCP_API_KEY: z.string().optional().describe('Key that `mcp-platform call` and `operations push` send; the server does not read it.'),
+  MCP_API_KEY: z
+    .string()
+    .optional()
+    .describe('Key that `mcp-platform call` and `operations push` send; the server does not read it.'),
   LOG_LEVEL: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')

@@ -7,7 +7,10 @@ import type { App } from './edge/app.ts'
 export type Listening = { port: number; stop(): Promise<void> }
 
 /** Puts the app behind an HTTP server whose every wait is bounded, and that stops without cutting a request. */
-export async function listen(app: App, { host, port, shutdownTimeoutSeconds, bodyLimitBytes }: Config): Promise<Listening> {
+export async function listen(
+  app: App,
+  { host, port, shutdownTimeoutSeconds, bodyLimitBytes }: Config,
+): Promise<Listening> {
   const running = new Set<Promise<Response>>()
   const adapter = createServerAdapter<{ req: IncomingMessage }>(
     (request, { req }) => {
@@ -18,7 +21,10 @@ export async function listen(app: App, { host, port, shutdownTimeoutSeconds, bod
     },
     { fetchAPI: { Request, Response, Headers, ReadableStream, TextEncoder, URL, AbortController } as never },
   )
-  const server = createServer({ maxHeaderSize: 16_384, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 5_000 }, adapter)
+  const server = createServer(
+    { maxHeaderSize: 16_384, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 5_000 },
+    adapter,
+  )
   server.maxRequestsPerSocket = 10_000
   void bodyLimitBytes
   await new Promise<void>((resolve, reject) => {

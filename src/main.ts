@@ -16,9 +16,18 @@ async function run(config: Config): Promise<void> {
   const app = createApp(platform, buildSchema())
   const server = await listen(app, config)
   const address = config.publicUrl ?? `http://${config.host}:${server.port}`
-  if (demo) process.stdout.write((await isEmpty(platform)) ? await demo.introduce(platform, address) : await demo.resume(platform))
+  if (demo)
+    process.stdout.write(
+      (await isEmpty(platform)) ? await demo.introduce(platform, address) : await demo.resume(platform),
+    )
   log.info({ address }, 'ready')
-  if (config.logLevel === 'silent' || config.logLevel === 'error' || config.logLevel === 'fatal' || config.logLevel === 'warn') process.stdout.write(`ready ${address}\n`)
+  if (
+    config.logLevel === 'silent' ||
+    config.logLevel === 'error' ||
+    config.logLevel === 'fatal' ||
+    config.logLevel === 'warn'
+  )
+    process.stdout.write(`ready ${address}\n`)
 
   let stopping = false
   const stop = (signal: string): void => {
@@ -43,6 +52,8 @@ async function run(config: Config): Promise<void> {
 try {
   await run(loadConfig())
 } catch (error) {
-  process.stderr.write(`${error instanceof ConfigError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  process.stderr.write(
+    `${error instanceof ConfigError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  )
   process.exit(1)
 }

@@ -10,4 +10,5 @@ import './modules/persisted/schema.ts'
 import './modules/audit/schema.ts'
 
 /** The one schema of the platform. Building it fails when any field, argument or input lacks a rule. */
-export const buildSchema = (): GraphQLSchema => builder.toSchema({ sortSchema: false, directives: [...specifiedDirectives, ...ruleDirectives] })
+export const buildSchema = (): GraphQLSchema =>
+  builder.toSchema({ sortSchema: false, directives: [...specifiedDirectives, ...ruleDirectives] })

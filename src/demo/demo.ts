@@ -21,13 +21,18 @@ export type Demo = {
 
 const slug = 'notebook'
 const email = 'admin@demo.example'
-const document = 'query Tour { viewer { name role organization { name services(first: 5) { edges { node { slug tools { name access } } } } } } }'
+const document =
+  'query Tour { viewer { name role organization { name services(first: 5) { edges { node { slug tools { name access } } } } } } }'
 
 export const isEmpty = async (platform: Platform): Promise<boolean> =>
   (await platform.database.read(system(), (tx) => tx.organization.findFirst({ select: { id: true } }))) === null
 
-const as = <Output>(operation: Operation<unknown, Output>, actor: Member, platform: Platform, input: unknown): Promise<Output> =>
-  operation.run({ actor, platform }, input)
+const as = <Output>(
+  operation: Operation<unknown, Output>,
+  actor: Member,
+  platform: Platform,
+  input: unknown,
+): Promise<Output> => operation.run({ actor, platform }, input)
 
 /**
  * Runs the bundled MCP service, and on an empty database founds a demo organisation with it: a random password and a
@@ -46,7 +51,10 @@ export async function startDemo(): Promise<Demo> {
     },
     async introduce(platform, address) {
       const password = randomBytes(15).toString('base64url')
-      const session = await signUp.run({ actor: system(), platform }, { email, password, name: 'Demo Admin', organizationName: 'Demo' })
+      const session = await signUp.run(
+        { actor: system(), platform },
+        { email, password, name: 'Demo Admin', organizationName: 'Demo' },
+      )
       const { actor } = await signedIn({ actor: system(), platform, now: platform.clock() }, session)
       const service = await as(createService as Operation<unknown, { id: string }>, actor, platform, {
         slug,
@@ -55,8 +63,16 @@ export async function startDemo(): Promise<Demo> {
         endpoint: server.url,
       })
       await trustDemo(platform, service.id)
-      const { sha256 } = await as(registerPersistedOperation as Operation<unknown, { sha256: string }>, actor, platform, { document })
-      const key = await createApiKey.run({ actor, platform }, { name: 'demo', scopes: ['mcp:read', 'mcp:write', 'user:read', 'org:read'] })
+      const { sha256 } = await as(
+        registerPersistedOperation as Operation<unknown, { sha256: string }>,
+        actor,
+        platform,
+        { document },
+      )
+      const key = await createApiKey.run(
+        { actor, platform },
+        { name: 'demo', scopes: ['mcp:read', 'mcp:write', 'user:read', 'org:read'] },
+      )
       return introduction({ address, password, sha256, key: key.secret.reveal() })
     },
   }
@@ -64,10 +80,22 @@ export async function startDemo(): Promise<Demo> {
 
 // The bundled service is our own, so the hints that it gives about its tools are believed from the start.
 async function trustDemo(platform: Platform, id: string): Promise<void> {
-  await platform.database.transact(system(), (tx) => tx.service.update({ where: { id }, data: { trusted: true }, select: { id: true } }))
+  await platform.database.transact(system(), (tx) =>
+    tx.service.update({ where: { id }, data: { trusted: true }, select: { id: true } }),
+  )
 }
 
-const introduction = ({ address, password, sha256, key }: { address: string; password: string; sha256: string; key: string }): string => `
+const introduction = ({
+  address,
+  password,
+  sha256,
+  key,
+}: {
+  address: string
+  password: string
+  sha256: string
+  key: string
+}): string => `
 A demo organisation was made. This is shown once.
 
   e-mail    ${email}

@@ -40,7 +40,8 @@ class MethodNotAllowed extends Error {
 }
 
 const wantsPage = (request: Request): boolean =>
-  request.method === 'GET' && (request.headers.get('accept') ?? '').split(',').some((type) => type.trim().startsWith('text/html'))
+  request.method === 'GET' &&
+  (request.headers.get('accept') ?? '').split(',').some((type) => type.trim().startsWith('text/html'))
 
 /** The perimeter: every door of the platform, one request at a time. */
 export function createApp(platform: Platform, schema: GraphQLSchema): App {
@@ -56,7 +57,9 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     const actor = await authenticate(platform, request.headers, origin)
     if (!isMember(actor)) throw new AppError('UNAUTHENTICATED', 'Send an API key or an access token.')
     if (!actor.scopes.includes('mcp:read'))
-      throw new AppError('FORBIDDEN', 'Your credential does not permit this.', { extensions: { requires: { scopes: ['mcp:read'] } } })
+      throw new AppError('FORBIDDEN', 'Your credential does not permit this.', {
+        extensions: { requires: { scopes: ['mcp:read'] } },
+      })
     if (organization !== (await organizationSlugOf(platform, actor))) throw notFound('service')
     const passage = await passageTo(platform, actor, service)
     void url
@@ -86,7 +89,8 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     only(request, 'GET', 'HEAD')
     if (pathname === '/healthz') return json({ status: 'ok' })
     if (pathname === '/readyz') return ready()
-    if (pathname === '/.well-known/jwks.json') return json(await keyring(platform).jwks(), { 'Cache-Control': 'public, max-age=300' })
+    if (pathname === '/.well-known/jwks.json')
+      return json(await keyring(platform).jwks(), { 'Cache-Control': 'public, max-age=300' })
     if (pathname === '/') return new Response(null, { status: 302, headers: { Location: '/graphql' } })
     const asset = graphiql.asset(pathname, request.headers)
     if (asset) return asset
@@ -111,7 +115,10 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       const response = secured(await route(at).catch((thrown: unknown) => failed(thrown, at)), at.origin.requestId)
       const { requestId, ip } = at.origin
       const durationMs = Math.round(performance.now() - started)
-      log.info({ requestId, method: request.method, path: at.url.pathname, status: response.status, durationMs, ip }, 'request')
+      log.info(
+        { requestId, method: request.method, path: at.url.pathname, status: response.status, durationMs, ip },
+        'request',
+      )
       return response
     },
     drain: () => void (draining = true),

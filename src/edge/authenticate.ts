@@ -14,7 +14,8 @@ const credential = (headers: Headers, scheme: string): string | null => {
 
 const apiKey: Strategy = (platform, headers, origin) => {
   const bearer = credential(headers, 'bearer')
-  const text = headers.get('x-api-key') ?? credential(headers, 'apikey') ?? (bearer?.startsWith('mcp_sk_') ? bearer : null)
+  const text =
+    headers.get('x-api-key') ?? credential(headers, 'apikey') ?? (bearer?.startsWith('mcp_sk_') ? bearer : null)
   return text === null ? null : memberOfApiKey(platform, text, origin)
 }
 
@@ -33,6 +34,7 @@ export async function authenticate(platform: Platform, headers: Headers, origin:
     const found = await strategy(platform, headers, origin)
     if (found) return found
   }
-  if (headers.has('authorization')) throw new AppError('UNAUTHENTICATED', 'The Authorization header is not one that this API knows.')
+  if (headers.has('authorization'))
+    throw new AppError('UNAUTHENTICATED', 'The Authorization header is not one that this API knows.')
   return anonymous(origin)
 }

@@ -1,6 +1,7 @@
 import { AppError, badInput } from '../kernel/errors.ts'
 
-const tooLarge = (limitBytes: number): AppError => new AppError('PAYLOAD_TOO_LARGE', `The body is larger than ${limitBytes} bytes.`)
+const tooLarge = (limitBytes: number): AppError =>
+  new AppError('PAYLOAD_TOO_LARGE', `The body is larger than ${limitBytes} bytes.`)
 
 /** The body as text. Refused as soon as it passes the limit, whatever length it announced. */
 export async function readBody(request: Request, limitBytes: number): Promise<string> {
@@ -27,7 +28,9 @@ export async function readBody(request: Request, limitBytes: number): Promise<st
 
 /** A JSON body. Keys that could reach an object's prototype are dropped by the parser. */
 export async function readJson(request: Request, limitBytes: number): Promise<unknown> {
-  const [type = '', ...parameters] = (request.headers.get('content-type') ?? '').split(';').map((part) => part.trim().toLowerCase())
+  const [type = '', ...parameters] = (request.headers.get('content-type') ?? '')
+    .split(';')
+    .map((part) => part.trim().toLowerCase())
   const charset = parameters.find((parameter) => parameter.startsWith('charset='))
   if (type !== 'application/json' || (charset && !/^charset="?utf-8"?$/.test(charset)))
     throw new AppError('UNSUPPORTED_MEDIA_TYPE', 'Send the body as application/json in UTF-8.')

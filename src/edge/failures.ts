@@ -9,7 +9,8 @@ export type Failure = { error: AppError; internal: boolean }
 /** Pothos says so of a cursor or id that it cannot read; nothing else of its making is the caller's doing. */
 const isUnreadable = (error: unknown): boolean => error instanceof Error && error.name === 'PothosValidationError'
 
-const masked = (cause: unknown): AppError => new AppError('INTERNAL_SERVER_ERROR', 'Something went wrong. Quote the request id when you report it.', { cause })
+const masked = (cause: unknown): AppError =>
+  new AppError('INTERNAL_SERVER_ERROR', 'Something went wrong. Quote the request id when you report it.', { cause })
 
 export function translate(thrown: unknown): AppError {
   if (thrown instanceof GraphQLError) {
@@ -19,7 +20,8 @@ export function translate(thrown: unknown): AppError {
   }
   const meaning = meaningOf(thrown)
   if (meaning instanceof AppError) return meaning
-  if (isUnreadable(thrown)) return badInput([{ path: ['after'], message: 'expected a cursor that this API gave' }], thrown)
+  if (isUnreadable(thrown))
+    return badInput([{ path: ['after'], message: 'expected a cursor that this API gave' }], thrown)
   return masked(thrown)
 }
 

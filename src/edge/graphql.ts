@@ -1,5 +1,12 @@
 import { EnvelopArmorPlugin } from '@escape.tech/graphql-armor'
-import { execute, getVariableValues, GraphQLError, type ExecutionArgs, type ExecutionResult, type GraphQLSchema } from 'graphql'
+import {
+  execute,
+  getVariableValues,
+  GraphQLError,
+  type ExecutionArgs,
+  type ExecutionResult,
+  type GraphQLSchema,
+} from 'graphql'
 import { createYoga, type Plugin } from 'graphql-yoga'
 import { analyse, operationOf, type Analysis } from '../graphql/analysis.ts'
 import { GraphContext } from '../graphql/context.ts'
@@ -17,15 +24,24 @@ type ServerContext = { actor: Actor; input: GraphQLRequest }
 const rethrown = (error: AppError): GraphQLError => new GraphQLError(error.message, { originalError: error })
 
 /** Refuses before anything runs what every root field would refuse, and a registered operation whose scopes a key lacks. */
-function admit(schema: GraphQLSchema, { document, operationName }: ExecutionArgs, { actor, input }: ServerContext): void {
+function admit(
+  schema: GraphQLSchema,
+  { document, operationName }: ExecutionArgs,
+  { actor, input }: ServerContext,
+): void {
   const lacking = input.persisted?.requiredScopes.filter((scope) => !actor.scopes.some((held) => held === scope)) ?? []
   if (actor.kind === 'apiKey' && lacking.length)
-    throw new AppError('FORBIDDEN', 'This key lacks scopes that the operation needs.', { extensions: { requires: { scopes: lacking } } })
+    throw new AppError('FORBIDDEN', 'This key lacks scopes that the operation needs.', {
+      extensions: { requires: { scopes: lacking } },
+    })
   if (actor.kind !== 'anonymous') return
   const operation = operationOf(document, operationName)
   const fields = schema.getRootType(operation.operation)?.getFields() ?? {}
   const denials = operation.selectionSet.selections.map((node) => {
-    const rule = node.kind === Kind.FIELD ? fields[node.name.value] && ruleOf(fields[node.name.value] as object as { extensions: object }) : undefined
+    const rule =
+      node.kind === Kind.FIELD
+        ? fields[node.name.value] && ruleOf(fields[node.name.value] as object as { extensions: object })
+        : undefined
     return rule && rule !== inherited && !holds(actor, rule) ? denial(actor, rule) : null
   })
   if (denials.length && denials[0] && denials.every(Boolean)) throw denials[0]
@@ -40,7 +56,11 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
       try {
         admit(schema, call, server)
         const operation = operationOf(call.document, call.operationName)
-        const { coerced, errors } = getVariableValues(schema, operation.variableDefinitions ?? [], call.variableValues ?? {})
+        const { coerced, errors } = getVariableValues(
+          schema,
+          operation.variableDefinitions ?? [],
+          call.variableValues ?? {},
+        )
         if (errors) return { errors }
         analysis = analyse(schema, call.document, call.operationName, coerced)
       } catch (error) {
@@ -49,7 +69,10 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
       const context = await GraphContext.open(platform, server.actor, server.request.signal)
       try {
         const result = await execute({ ...call, contextValue: context })
-        return { ...result, extensions: { ...result.extensions, cost: { requested: analysis.cost }, statements: context.statements } }
+        return {
+          ...result,
+          extensions: { ...result.extensions, cost: { requested: analysis.cost }, statements: context.statements },
+        }
       } finally {
         await context.close()
       }
@@ -84,7 +107,14 @@ const answers = (platform: Platform): Plugin<object, ServerContext> => ({
           path: raw.path ?? null,
           extensions: {
             ...present(error, requestId).extensions,
-            ...(status ? { http: { status, ...(retryAfter === undefined ? {} : { headers: { 'Retry-After': String(retryAfter) } }) } } : {}),
+            ...(status
+              ? {
+                  http: {
+                    status,
+                    ...(retryAfter === undefined ? {} : { headers: { 'Retry-After': String(retryAfter) } }),
+                  },
+                }
+              : {}),
           },
         }),
     )
@@ -123,15 +153,16 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
     multipart: false,
     maskedErrors: false,
     logging: false,
-    plugins: [
-      parsed,
-      armor as unknown as Plugin,
-      runs(platform, schema),
-      answers(platform),
-    ] as Plugin<object, ServerContext>[],
+    plugins: [parsed, armor as unknown as Plugin, runs(platform, schema), answers(platform)] as Plugin<
+      object,
+      ServerContext
+    >[],
   })
   return async (request: Request, url: URL, actor: Actor): Promise<Response> => {
     const input = await readGraphQLRequest(platform, actor, request, url)
-    return yoga.fetch(new Request(url, { method: request.method, headers: request.headers, signal: request.signal }), { actor, input })
+    return yoga.fetch(new Request(url, { method: request.method, headers: request.headers, signal: request.signal }), {
+      actor,
+      input,
+    })
   }
 }

@@ -47,7 +47,12 @@ async function readParameters(request: Request, url: URL, limitBytes: number): P
 }
 
 /** An API key runs registered operations alone; a person may send documents, and a stranger those of signing in. */
-export async function readGraphQLRequest(platform: Platform, actor: Actor, request: Request, url: URL): Promise<GraphQLRequest> {
+export async function readGraphQLRequest(
+  platform: Platform,
+  actor: Actor,
+  request: Request,
+  url: URL,
+): Promise<GraphQLRequest> {
   const given = await readParameters(request, url, platform.config.bodyLimitBytes)
   const hash = given.extensions?.persistedQuery?.sha256Hash
   const reference = given.documentId ?? hash
@@ -57,10 +62,20 @@ export async function readGraphQLRequest(platform: Platform, actor: Actor, reque
   if (actor.kind !== 'apiKey' && given.query) return { ...base, query: given.query, persisted: null }
   if (!reference) {
     if (actor.kind !== 'apiKey') throw badInput([{ path: ['query'], message: 'expected a GraphQL document' }])
-    throw new AppError('PERSISTED_QUERY_REQUIRED', 'An API key runs registered operations: send documentId or extensions.persistedQuery.sha256Hash.')
+    throw new AppError(
+      'PERSISTED_QUERY_REQUIRED',
+      'An API key runs registered operations: send documentId or extensions.persistedQuery.sha256Hash.',
+    )
   }
-  if (actor.kind === 'anonymous') throw new AppError('PERSISTED_QUERY_NOT_FOUND', 'No such persisted operation. Register it first: registerPersistedOperation.')
-  const { document, kind, requiredScopes } = await platform.database.read(actor, (tx) => resolvePersisted(tx, actor, reference))
-  if (request.method === 'GET' && kind !== 'query') throw badInput([{ path: [], message: 'expected POST for a mutation' }])
+  if (actor.kind === 'anonymous')
+    throw new AppError(
+      'PERSISTED_QUERY_NOT_FOUND',
+      'No such persisted operation. Register it first: registerPersistedOperation.',
+    )
+  const { document, kind, requiredScopes } = await platform.database.read(actor, (tx) =>
+    resolvePersisted(tx, actor, reference),
+  )
+  if (request.method === 'GET' && kind !== 'query')
+    throw badInput([{ path: [], message: 'expected POST for a mutation' }])
   return { ...base, query: document, persisted: { requiredScopes } }
 }

@@ -13,7 +13,8 @@ const own = new Set(['Content-Security-Policy', 'Cache-Control'])
 
 export function secured(response: Response, requestId: string): Response {
   const headers = new Headers(response.headers)
-  for (const [name, value] of Object.entries(securityHeaders)) if (!own.has(name) || !headers.has(name)) headers.set(name, value)
+  for (const [name, value] of Object.entries(securityHeaders))
+    if (!own.has(name) || !headers.has(name)) headers.set(name, value)
   headers.set('X-Request-Id', requestId)
   return new Response(response.body, { status: response.status, statusText: response.statusText, headers })
 }

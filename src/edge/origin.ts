@@ -14,7 +14,9 @@ const within = (address: string, networks: readonly Network[]): boolean => {
  * Where a request comes from. `X-Forwarded-For` is read from the right, and only as far as the proxies are trusted: what
  * a stranger wrote in front of it is never believed.
  */
-export function originReader(trustedProxies: readonly string[]): (request: Request, remoteAddress: string | null) => Origin {
+export function originReader(
+  trustedProxies: readonly string[],
+): (request: Request, remoteAddress: string | null) => Origin {
   const networks = trustedProxies.map((cidr) => ipaddr.parseCIDR(cidr))
   return (request, remoteAddress) => {
     let ip = remoteAddress

@@ -7,6 +7,7 @@ const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in
  * there (or not theirs), a credential that no longer stands. Everything else is returned as it is, and will be masked.
  */
 export function meaningOf(error: unknown): unknown {
+  if (error instanceof AppError) return error
   switch (codeOf(error)) {
     case 'UNAUTHENTICATED':
       return new AppError('UNAUTHENTICATED', 'Your credential is no longer valid. Sign in again.', { cause: error })

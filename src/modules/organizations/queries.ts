@@ -9,7 +9,9 @@ const slugs = resource(() => new LRUCache<string, string>({ max: 10_000 }))
 export async function organizationSlugOf(platform: Platform, actor: Member): Promise<string | null> {
   const known = slugs(platform).get(actor.orgId)
   if (known) return known
-  const row = await platform.database.read(actor, (tx) => tx.organization.findFirst({ where: { id: actor.orgId }, select: { slug: true } }))
+  const row = await platform.database.read(actor, (tx) =>
+    tx.organization.findFirst({ where: { id: actor.orgId }, select: { slug: true } }),
+  )
   if (row) slugs(platform).set(actor.orgId, row.slug)
   return row?.slug ?? null
 }
