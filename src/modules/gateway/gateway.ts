@@ -12,7 +12,7 @@ import { serveLegacy } from './relayLegacy.ts'
 import { serveModern } from './relayModern.ts'
 import { Parking } from './relayParking.ts'
 import type { Gateway, GatewayOptions, Json, Passage, ToolCall } from './types.ts'
-import { UpstreamPool } from './upstream.ts'
+import { UpstreamPool, type Caller } from './upstream.ts'
 
 const maxRequestBytes = 4 * 1024 * 1024
 
@@ -36,7 +36,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const memories = new ClientMemories()
 
   return {
-    listTools: (passage, { signal } = {}) => relay.tools(passage, { capabilities: {}, signal }).catch(rethrow),
+    listTools: (passage, { signal } = {}) => relay.tools(passage, { caller: controlPlane, signal }).catch(rethrow),
     callTool: (passage, call) => callTool(relay, passage, call).catch(rethrow),
     handle: async (passage, request) => {
       const requestId = passage.actor.origin.requestId
@@ -70,6 +70,9 @@ const rethrow = (error: unknown): never => {
 const defined = <K extends string>(key: K, value: string | undefined): Partial<Record<K, string>> =>
   value === undefined ? {} : ({ [key]: value } as Partial<Record<K, string>>)
 
+/** The control plane cannot be asked anything while it waits. */
+const controlPlane: Caller = { era: 'modern', capabilities: {} }
+
 async function callTool(relay: Relay, passage: Passage, call: ToolCall): Promise<CallToolResult> {
   const { name, requestId, signal, onProgress } = call
   const params: Json = {
@@ -80,7 +83,7 @@ async function callTool(relay: Relay, passage: Passage, call: ToolCall): Promise
   const downstream: Downstream = {
     requestId,
     signal,
-    capabilities: {},
+    caller: controlPlane,
     logLevel: undefined,
     multiRoundTrip: false,
     notify: ({ method, params: progress }) => {

@@ -1,10 +1,10 @@
-import { ProtocolError, type ClientCapabilities, type LoggingLevel, type Tool } from '@modelcontextprotocol/client'
+import { ProtocolError, type LoggingLevel, type ServerCapabilities, type Tool } from '@modelcontextprotocol/client'
 import { AppError } from '../../kernel/errors.ts'
 import { mayUse, toolAccess } from '../services/toolPolicy.ts'
 import { failureStatus, invalidParams, methodNotFound, unknownTool } from './relayErrors.ts'
 import { louder } from './relayLogging.ts'
 import type { CallRecord, CallStatus, Json, Passage } from './types.ts'
-import type { Connection, UpstreamPool } from './upstream.ts'
+import type { Caller, Connection, UpstreamPool } from './upstream.ts'
 import { abandonable } from './upstreamDeadline.ts'
 import type { Ask, Notification } from './upstreamExchange.ts'
 
@@ -12,8 +12,8 @@ import type { Ask, Notification } from './upstreamExchange.ts'
 export type Downstream = {
   requestId: string
   signal: AbortSignal | undefined
-  /** What this client can be asked while it waits. */
-  capabilities: ClientCapabilities
+  /** Its era, and what it can be asked while it waits. */
+  caller: Caller
   /** Log messages below this are not passed on; without one, none are. */
   logLevel: LoggingLevel | undefined
   notify: (notification: Notification) => void
@@ -34,6 +34,24 @@ const forwarded: readonly string[] = [
   'prompts/get',
   'completion/complete',
 ]
+/** What an upstream must offer for a method to exist at all. */
+const offers: Readonly<Record<string, keyof ServerCapabilities>> = {
+  'tools/list': 'tools',
+  'tools/call': 'tools',
+  'resources/list': 'resources',
+  'resources/templates/list': 'resources',
+  'resources/read': 'resources',
+  'prompts/list': 'prompts',
+  'prompts/get': 'prompts',
+  'completion/complete': 'completions',
+}
+
+/** Whether there is such a method at an upstream with these capabilities. */
+export function isOffered(method: string, capabilities: ServerCapabilities): boolean {
+  const capability = Object.hasOwn(offers, method) ? offers[method] : undefined
+  return capability !== undefined && capabilities[capability] !== undefined
+}
+
 const subjects: Readonly<Record<string, string>> = {
   'tools/call': 'name',
   'prompts/get': 'name',
@@ -68,12 +86,15 @@ export class Relay {
   }
 
   /** The tools that this caller may call. */
-  async tools(
-    passage: Passage,
-    { capabilities, signal }: Pick<Downstream, 'capabilities' | 'signal'>,
-  ): Promise<Tool[]> {
-    const { tools } = await this.#connected(passage, capabilities, signal, (connection) => connection.tools.list())
+  async tools(passage: Passage, { caller, signal }: Pick<Downstream, 'caller' | 'signal'>): Promise<Tool[]> {
+    const { tools } = await this.#connected(passage, caller, signal, (connection) => connection.tools.list())
     return tools.filter((tool) => permitted(passage, tool))
+  }
+
+  /** One tool, if there is one of this name that this caller may call. */
+  async permittedTool(passage: Passage, name: string, { tools }: Connection): Promise<Tool | undefined> {
+    const tool = await tools.find(name)
+    return tool && permitted(passage, tool) ? tool : undefined
   }
 
   async #list(passage: Passage, params: Json, downstream: Downstream): Promise<Json> {
@@ -81,7 +102,7 @@ export class Relay {
     if (params['cursor'] !== undefined) throw new ProtocolError(invalidParams, 'Invalid cursor')
     const { tools, freshUntil } = await this.#connected(
       passage,
-      downstream.capabilities,
+      downstream.caller,
       downstream.signal,
       ({ tools: catalogue }) => catalogue.list(),
     )
@@ -95,10 +116,10 @@ export class Relay {
       throw new ProtocolError(invalidParams, 'Invalid params: the name of a tool is missing')
     // Said before the upstream is asked for its list, so that blocking a tool also works when the upstream is down.
     if (passage.toolAccess.get(name) === 'BLOCKED') throw unknownTool(name)
-    const tool = await this.#connected(passage, downstream.capabilities, downstream.signal, ({ tools }) =>
-      tools.find(name),
+    const tool = await this.#connected(passage, downstream.caller, downstream.signal, (connection) =>
+      this.permittedTool(passage, name, connection),
     )
-    if (!tool || !permitted(passage, tool)) throw unknownTool(name)
+    if (!tool) throw unknownTool(name)
     return this.#forward(passage, { method: 'tools/call', params }, downstream, tool.inputSchema)
   }
 
@@ -108,15 +129,15 @@ export class Relay {
     downstream: Downstream,
     inputSchema?: unknown,
   ): Promise<Json> {
-    const { capabilities, signal, logLevel, ask, notify } = downstream
+    const { caller, signal, logLevel, ask, notify } = downstream
     const onNotification = (notification: Notification): void => {
       if (notification.method === 'notifications/message' && !louder(notification.params?.['level'], logLevel)) return
       notify(notification)
     }
-    const options = { capabilities, signal, logLevel, onNotification, onRequest: ask, inputSchema }
+    const options = { capabilities: caller.capabilities, signal, logLevel, onNotification, onRequest: ask, inputSchema }
     let sent = params
     for (let round = 0; ; round++) {
-      const result = await this.#pool.request(passage.target, method, sent, options)
+      const result = await this.#pool.request(passage.target, caller, method, sent, options)
       if (result['resultType'] !== 'input_required' || downstream.multiRoundTrip) return privately(result)
       if (!ask) throw new AppError('UPSTREAM_ERROR', 'The service asks for input that this client cannot give.')
       if (round >= maxRounds) throw new AppError('UPSTREAM_ERROR', 'The service keeps asking for more input.')
@@ -126,11 +147,11 @@ export class Relay {
 
   async #connected<T>(
     { target }: Passage,
-    capabilities: ClientCapabilities,
+    caller: Caller,
     signal: AbortSignal | undefined,
     work: (connection: Connection) => Promise<T>,
   ): Promise<T> {
-    return this.#pool.use(target, capabilities, (connection) => abandonable(work(connection), signal), signal)
+    return this.#pool.use(target, caller, (connection) => abandonable(work(connection), signal), signal)
   }
 
   async #recorded(

@@ -56,12 +56,16 @@ export type ClientMemory = {
   waiting: Map<string, Waiting>
 }
 
+const keyOf = ({ actor, serviceId }: Passage, { nonce }: ClientSession): string =>
+  JSON.stringify([actor.orgId, actor.userId, serviceId, nonce])
+
 /** The memories of many clients, each found only together with the caller whose it is; the oldest idle ones are lost. */
 export class ClientMemories {
   readonly #memories = new Map<string, ClientMemory>()
+  readonly #ended = new Set<string>()
 
-  of({ actor, serviceId }: Passage, { nonce }: ClientSession): ClientMemory {
-    const key = JSON.stringify([actor.orgId, actor.userId, serviceId, nonce])
+  of(passage: Passage, session: ClientSession): ClientMemory {
+    const key = keyOf(passage, session)
     const memory = this.#memories.get(key) ?? {
       logLevel: undefined,
       watched: new Map(),
@@ -74,8 +78,16 @@ export class ClientMemories {
     return memory
   }
 
-  forget({ actor, serviceId }: Passage, { nonce }: ClientSession): void {
-    const key = JSON.stringify([actor.orgId, actor.userId, serviceId, nonce])
+  /** Whether the client ended the session. Another instance does not know; there the session just goes on. */
+  hasEnded(passage: Passage, session: ClientSession): boolean {
+    return this.#ended.has(keyOf(passage, session))
+  }
+
+  forget(passage: Passage, session: ClientSession): void {
+    const key = keyOf(passage, session)
+    this.#ended.add(key)
+    const [oldest] = this.#ended
+    if (this.#ended.size > maxClients && oldest !== undefined) this.#ended.delete(oldest)
     const memory = this.#memories.get(key)
     this.#memories.delete(key)
     for (const stop of memory?.watched.values() ?? []) stop()

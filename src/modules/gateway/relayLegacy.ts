@@ -15,7 +15,7 @@ import { isLoggingLevel } from './relayLogging.ts'
 import { announced } from './relayModern.ts'
 import { EventStream, lazily } from './relayStream.ts'
 import type { Json, Passage } from './types.ts'
-import type { UpstreamPool } from './upstream.ts'
+import type { Caller, UpstreamPool } from './upstream.ts'
 import { abandonable } from './upstreamDeadline.ts'
 import type { Ask } from './upstreamExchange.ts'
 import type { ChangeEvent, UpstreamSession } from './upstreamSession.ts'
@@ -55,7 +55,8 @@ export async function serveLegacy(legacy: Legacy, request: Request, body: unknow
     return failed(400, -32000, `Bad Request: Unsupported protocol version (supported versions: ${versions.join(', ')})`)
   const sessionId = request.headers.get('mcp-session-id')
   const session = sessionId === null ? undefined : readSessionId(sessionId)
-  if (sessionId !== null && !session) return failed(404, -32001, 'Session not found')
+  if (sessionId !== null && (!session || legacy.memories.hasEnded(legacy.passage, session)))
+    return failed(404, -32001, 'Session not found')
   const client: Client = { session, memory: session && legacy.memories.of(legacy.passage, session) }
   if (request.method === 'GET') return changes(legacy, client, request)
   if (request.method === 'DELETE') {
@@ -102,6 +103,11 @@ async function batch(legacy: Legacy, client: Client, request: Request, body: rea
   )
 }
 
+const callerOf = (session: ClientSession | undefined): Caller => ({
+  era: 'legacy',
+  capabilities: session?.capabilities ?? {},
+})
+
 const isRequest = (message: Incoming): message is Extract<Incoming, { id: string | number; method: string }> =>
   'method' in message && 'id' in message
 
@@ -111,9 +117,12 @@ async function initialize(
 ): Promise<Response> {
   const asked = versions.find((version) => version === params?.['protocolVersion']) ?? versions[0]
   const sessionId = mintSessionId(asked, params?.['capabilities'])
-  const capabilities = readSessionId(sessionId)?.capabilities ?? {}
   try {
-    const { session } = await pool.use(passage.target, capabilities, async (connection) => connection)
+    const { session } = await pool.use(
+      passage.target,
+      callerOf(readSessionId(sessionId)),
+      async (connection) => connection,
+    )
     const result = {
       protocolVersion: asked,
       capabilities: announced(session.capabilities),
@@ -178,7 +187,7 @@ async function perform(
     {
       requestId,
       signal,
-      capabilities,
+      caller: { era: 'legacy', capabilities },
       logLevel: client.memory?.logLevel ?? 'debug',
       multiRoundTrip: false,
       notify: (notification) => send?.({ jsonrpc: '2.0', ...notification }),
@@ -231,9 +240,7 @@ async function watch(
     memory?.watched.delete(uri)
     stop?.()
   } else if (!stop) {
-    const unwatch = await pool.use(passage.target, session?.capabilities ?? {}, ({ session: upstream }) =>
-      upstream.watch(uri),
-    )
+    const unwatch = await pool.use(passage.target, callerOf(session), ({ session: upstream }) => upstream.watch(uri))
     if (memory) memory.watched.set(uri, unwatch)
     else unwatch()
   }
@@ -250,7 +257,7 @@ async function changes(
     return failed(406, -32000, 'Not Acceptable: Client must accept text/event-stream')
   if (!session) return failed(405, -32000, 'Method not allowed.', { allow: 'POST' })
   try {
-    const hold = await pool.hold(passage.target, session.capabilities, request.signal)
+    const hold = await pool.hold(passage.target, callerOf(session), request.signal)
     const { session: upstream } = hold.connection
     const stop = upstream.onChange((event) => {
       if (event.kind === 'lost') leave()

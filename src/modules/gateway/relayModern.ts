@@ -10,11 +10,12 @@ import {
   type ServerEvent,
 } from '@modelcontextprotocol/server'
 import type { ClientCapabilities } from '@modelcontextprotocol/client'
-import type { Relay } from './relay.ts'
+import { isOffered, type Relay } from './relay.ts'
 import { wireError } from './relayErrors.ts'
 import { isLoggingLevel } from './relayLogging.ts'
 import type { Parking } from './relayParking.ts'
 import type { Json, Passage } from './types.ts'
+import { mismatchedHeader } from './upstreamHeaders.ts'
 import type { Hold, UpstreamPool } from './upstream.ts'
 import type { ChangeEvent } from './upstreamSession.ts'
 
@@ -28,7 +29,7 @@ export async function serveModern(modern: Modern, request: Request, parsedBody: 
   const { pool, passage, requestId } = modern
   let hold: Hold
   try {
-    hold = await pool.hold(passage.target, capabilitiesOf(parsedBody), request.signal)
+    hold = await pool.hold(passage.target, { era: 'modern', capabilities: capabilitiesOf(parsedBody) }, request.signal)
   } catch (error) {
     return Response.json({ jsonrpc: '2.0', id: requestIdOf(parsedBody), error: wireError(error, requestId) })
   }
@@ -54,8 +55,14 @@ export async function serveModern(modern: Modern, request: Request, parsedBody: 
       }
     },
   }
-  const listening = (parsedBody as Json | null)?.['method'] === 'subscriptions/listen'
-  const handler = createMcpHandler(() => instance(modern, session), { legacy: 'reject', bus })
+  const method = String((parsedBody as Json | null)?.['method'])
+  const listening = method === 'subscriptions/listen'
+  const mismatch = method === 'tools/call' ? await mismatched(modern, hold, request, parsedBody) : undefined
+  if (mismatch) {
+    release()
+    return mismatch
+  }
+  const handler = createMcpHandler(() => instance(modern, method, session), { legacy: 'reject', bus })
   try {
     const response = await handler.fetch(request, { parsedBody })
     if (!listening || response.status !== 200) release()
@@ -66,12 +73,31 @@ export async function serveModern(modern: Modern, request: Request, parsedBody: 
   }
 }
 
-function instance(modern: Modern, session: Hold['connection']['session']): Server {
+/** The SDK checks the headers that every request has; those that a tool's own schema demands are checked here. */
+async function mismatched(
+  { relay, passage }: Modern,
+  { connection }: Hold,
+  request: Request,
+  body: unknown,
+): Promise<Response | undefined> {
+  const params = (body as Json)['params'] as Json | undefined
+  const tool = await relay.permittedTool(passage, String(params?.['name']), connection).catch(() => undefined)
+  const name = tool && mismatchedHeader(tool.inputSchema, params?.['arguments'], request.headers)
+  if (name === undefined) return undefined
+  const error = { code: headerMismatch, message: `Bad Request: the header ${name} and the request body disagree` }
+  return Response.json({ jsonrpc: '2.0', id: requestIdOf(body), error }, { status: 400 })
+}
+
+const headerMismatch = -32020
+
+function instance(modern: Modern, method: string, session: Hold['connection']['session']): Server {
   const server = new Server(session.serverInfo, {
     capabilities: announced(session.capabilities),
     ...(session.instructions === undefined ? {} : { instructions: session.instructions }),
   })
-  server.fallbackRequestHandler = (request, context) => relayed(modern, request, context)
+  // Without a handler the SDK answers 404 and -32601 by itself.
+  if (isOffered(method, session.capabilities))
+    server.fallbackRequestHandler = (request, context) => relayed(modern, request, context)
   return server
 }
 
@@ -112,7 +138,7 @@ async function relayed(
       {
         requestId,
         signal,
-        capabilities,
+        caller: { era: 'modern', capabilities },
         logLevel: isLoggingLevel(level) ? level : undefined,
         multiRoundTrip: true,
         // A notification that this client did not ask for, or that comes after it has gone, is nobody's loss.

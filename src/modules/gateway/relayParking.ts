@@ -26,7 +26,7 @@ export class Parking {
   async answer(passage: Passage, request: RelayedRequest, downstream: Downstream, relay: Relay): Promise<Json> {
     const state = request.params['requestState']
     if (typeof state === 'string' && state.startsWith(prefix)) return this.#resume(state, passage, request, downstream)
-    if (!interactive.includes(request.method) || !askable(downstream.capabilities))
+    if (!interactive.includes(request.method) || !askable(downstream.caller.capabilities))
       return relay.answer(passage, request, downstream)
     const call = new ParkedCall(passage, request)
     call.start((leg) =>
@@ -92,7 +92,7 @@ class ParkedCall {
     this.#result.catch(() => undefined)
   }
 
-  ask({ capabilities }: Downstream, question: ServerRequest): Promise<Json> {
+  ask({ caller: { capabilities } }: Downstream, question: ServerRequest): Promise<Json> {
     assertMayAsk(capabilities, question.method)
     return new Promise<Json>((answer, refuse) => {
       this.#questions.set(randomUUID(), { ...question, answer, refuse })

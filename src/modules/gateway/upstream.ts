@@ -1,5 +1,4 @@
-import type { ClientCapabilities, PriorDiscovery } from '@modelcontextprotocol/client'
-import { ProtocolError } from '@modelcontextprotocol/client'
+import { ProtocolError, type ClientCapabilities } from '@modelcontextprotocol/client'
 import { AppError } from '../../kernel/errors.ts'
 import type { Fetch, GatewayLimits, GatewayOptions, Json, UpstreamTarget } from './types.ts'
 import { ToolCatalogue } from './upstreamCatalogue.ts'
@@ -7,16 +6,17 @@ import { abandonable, signalled } from './upstreamDeadline.ts'
 import { asUpstreamFailure, SessionExpired } from './upstreamErrors.ts'
 import { Gate } from './upstreamGate.ts'
 import { UpstreamSession, type RequestOptions } from './upstreamSession.ts'
+import { Verdicts, type Era, type Plan } from './upstreamVerdicts.ts'
 
-/** How long a verdict about an upstream's era stands: one that has been upgraded still answers the old handshake. */
-const verdictMs = 900_000
-const maxVerdicts = 10_000
 /** 2026-07-28: the upstream does not speak the revision it was thought to. It has not looked at the request. */
 const unsupportedProtocolVersion = -32022
 
+/** The client on whose behalf an upstream is used, as far as it matters there. */
+export type Caller = { era: Era; capabilities: ClientCapabilities }
 export type Connection = { session: UpstreamSession; tools: ToolCatalogue }
 /** A connection that stays open until it is released. */
 export type Hold = { connection: Connection; release: () => void }
+type Work<T> = (connection: Connection) => Promise<T>
 type Entry = {
   key: string
   target: string
@@ -25,7 +25,6 @@ type Entry = {
   idle: NodeJS.Timeout | undefined
   retired: boolean
 }
-type Verdict = { prior: PriorDiscovery; at: number }
 
 /**
  * The connections to all upstreams. One for each target, and on legacy upstreams, which are told once what their client
@@ -38,84 +37,74 @@ export class UpstreamPool {
   readonly #onWarning: GatewayOptions['onWarning']
   // In the order of their last use.
   readonly #entries = new Map<string, Entry>()
-  readonly #verdicts = new Map<string, Verdict>()
   readonly #gates = new Map<string, { gate: Gate; users: number }>()
+  readonly #verdicts: Verdicts
   #closed = false
 
   constructor({
     fetch,
     limits,
-    clock = () => new Date(),
+    clock,
     onWarning,
-  }: Pick<GatewayOptions, 'fetch' | 'limits' | 'clock' | 'onWarning'>) {
+  }: Pick<GatewayOptions, 'fetch' | 'limits' | 'onWarning'> & { clock: () => Date }) {
     this.#fetch = fetch
     this.#limits = limits
     this.#now = () => clock().getTime()
     this.#onWarning = onWarning
-  }
-
-  get size(): number {
-    return this.#entries.size
+    this.#verdicts = new Verdicts(this.#now)
   }
 
   /** Does something with a connection that stands, and once more with a new one if the upstream had forgotten it. */
-  async use<T>(
-    target: UpstreamTarget,
-    capabilities: ClientCapabilities,
-    work: (connection: Connection) => Promise<T>,
-    signal?: AbortSignal,
-  ): Promise<T> {
+  async use<T>(target: UpstreamTarget, caller: Caller, work: Work<T>, signal?: AbortSignal): Promise<T> {
     try {
-      return await this.#once(target, capabilities, work, signal)
+      return await this.#once(target, caller, work, signal)
     } catch (error) {
-      const outdated = error instanceof ProtocolError && error.code === unsupportedProtocolVersion
-      if (!outdated && !(error instanceof SessionExpired)) throw asUpstreamFailure(error)
+      if (!isOutdated(error) && !(error instanceof SessionExpired)) throw asUpstreamFailure(error)
     }
     // Neither answer comes from an upstream that has begun to work, so saying it again is safe for any method.
     try {
-      return await this.#once(target, capabilities, work, signal)
+      return await this.#once(target, caller, work, signal)
     } catch (error) {
       throw asUpstreamFailure(error)
     }
   }
 
-  /** One request through the gate of its target. */
-  request(target: UpstreamTarget, method: string, params: Json, options: RequestOptions = {}): Promise<Json> {
-    const { capabilities = {}, signal } = options
-    return this.gated(target.key, signal, () =>
-      this.use(target, capabilities, ({ session }) => session.request(method, params, options), signal),
-    )
-  }
-
-  async hold(target: UpstreamTarget, capabilities: ClientCapabilities, signal?: AbortSignal): Promise<Hold> {
-    const released = signalled()
-    return new Promise<Hold>((resolve, reject) => {
-      this.use(
-        target,
-        capabilities,
-        (connection) => {
-          resolve({ connection, release: () => released.fulfil() })
-          return released.promise
-        },
-        signal,
-      ).catch(reject)
-    })
-  }
-
-  async gated<T>(key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    const held = this.#gates.get(key) ?? { gate: new Gate(this.#limits.maxConcurrentPerTarget), users: 0 }
-    this.#gates.set(key, held)
+  /** One request, when there is room for it. */
+  async request(
+    target: UpstreamTarget,
+    caller: Caller,
+    method: string,
+    params: Json,
+    options: RequestOptions,
+  ): Promise<Json> {
+    const { signal } = options
+    const held = this.#gates.get(target.key) ?? { gate: new Gate(this.#limits.maxConcurrentPerTarget), users: 0 }
+    this.#gates.set(target.key, held)
     held.users++
     try {
-      return await held.gate.through(work, signal)
+      return await held.gate.through(
+        () => this.use(target, caller, ({ session }) => session.request(method, params, options), signal),
+        signal,
+      )
     } finally {
-      if (--held.users === 0) this.#gates.delete(key)
+      if (--held.users === 0) this.#gates.delete(target.key)
     }
+  }
+
+  async hold(target: UpstreamTarget, caller: Caller, signal?: AbortSignal): Promise<Hold> {
+    const released = signalled()
+    return new Promise<Hold>((resolve, reject) => {
+      const until: Work<void> = (connection) => {
+        resolve({ connection, release: () => released.fulfil() })
+        return released.promise
+      }
+      this.use(target, caller, until, signal).catch(reject)
+    })
   }
 
   /** New calls open a new connection; those that are running finish on the old one. */
   forget(target: string): void {
-    this.#verdicts.delete(target)
+    this.#verdicts.forget(target)
     for (const entry of [...this.#entries.values()]) if (entry.target === target) this.#retire(entry)
   }
 
@@ -124,33 +113,26 @@ export class UpstreamPool {
     await Promise.all([...this.#entries.values()].map((entry) => this.#drop(entry)))
   }
 
-  async #once<T>(
-    target: UpstreamTarget,
-    capabilities: ClientCapabilities,
-    work: (connection: Connection) => Promise<T>,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    const entry = this.#entry(target, capabilities)
+  async #once<T>(target: UpstreamTarget, caller: Caller, work: Work<T>, signal: AbortSignal | undefined): Promise<T> {
+    const entry = this.#entry(target, caller)
     entry.users++
     clearTimeout(entry.idle)
     try {
       return await work(await abandonable(entry.opening, signal))
     } catch (error) {
-      const outdated = error instanceof ProtocolError && error.code === unsupportedProtocolVersion
-      if (outdated) this.#verdicts.delete(target.key)
-      if (outdated || error instanceof SessionExpired) this.#retire(entry)
+      if (isOutdated(error)) this.#verdicts.forget(target.key)
+      if (isOutdated(error) || error instanceof SessionExpired) this.#retire(entry)
       throw error
     } finally {
       if (--entry.users === 0) this.#rest(entry)
     }
   }
 
-  #entry(target: UpstreamTarget, capabilities: ClientCapabilities): Entry {
+  #entry(target: UpstreamTarget, caller: Caller): Entry {
     if (this.#closed) throw new AppError('SERVICE_UNAVAILABLE', 'The gateway is shutting down.')
-    const prior = this.#verdict(target.key)
-    // Until its era is known an upstream is treated as a legacy one.
-    const asked = askable(capabilities)
-    const key = prior?.kind === 'modern' ? target.key : `${target.key}\n${canonical(asked)}`
+    const capabilities = askable(caller.capabilities)
+    const plan = this.#verdicts.plan(target.key, caller.era)
+    const key = keyOf(target, plan.era, capabilities)
     const held = this.#entries.get(key)
     if (held) {
       this.#entries.delete(key)
@@ -158,60 +140,45 @@ export class UpstreamPool {
       return held
     }
     this.#makeRoom()
-    const entry: Entry = {
-      key,
-      target: target.key,
-      opening: this.#open(target, asked, prior),
-      users: 0,
-      idle: undefined,
-      retired: false,
-    }
+    const opening = this.#open(target, capabilities, plan)
+    const entry: Entry = { key, target: target.key, opening, users: 0, idle: undefined, retired: false }
     this.#entries.set(key, entry)
-    // A failed opening is not kept: the next caller tries anew.
-    entry.opening.catch(() => this.#remove(entry))
+    opening.then(
+      ({ session }) => this.#refile(entry, keyOf(target, session.era, capabilities)),
+      // A failed opening is not kept: the next caller tries anew.
+      () => this.#remove(entry),
+    )
     return entry
   }
 
-  async #open(
-    target: UpstreamTarget,
-    capabilities: ClientCapabilities,
-    prior: PriorDiscovery | undefined,
-  ): Promise<Connection> {
+  async #open(target: UpstreamTarget, capabilities: ClientCapabilities, plan: Plan): Promise<Connection> {
     const onWarning = (message: string, error: unknown): void =>
       this.#onWarning?.({ message, target: target.key, error })
-    const session = await UpstreamSession.open({
-      target,
-      fetch: this.#fetch,
-      limits: this.#limits,
-      capabilities,
-      prior,
-      onWarning,
+    const options = { target, fetch: this.#fetch, limits: this.#limits, capabilities, onWarning }
+    let refused = false
+    const session = await UpstreamSession.open({ ...options, prior: plan.prior }).catch((error: unknown) => {
+      const late = error instanceof AppError && error.code === 'UPSTREAM_TIMEOUT'
+      if (plan.era !== 'legacy' || late) throw error
+      refused = true
+      return UpstreamSession.open({ ...options, prior: undefined })
     })
-    if (!prior) this.#remember(target.key, session.verdict)
+    this.#verdicts.learn(target.key, session, plan, refused)
     return { session, tools: new ToolCatalogue(session, this.#now) }
   }
 
-  #verdict(key: string): PriorDiscovery | undefined {
-    const held = this.#verdicts.get(key)
-    if (held && this.#now() - held.at < verdictMs) return held.prior
-    this.#verdicts.delete(key)
-    return undefined
-  }
-
-  #remember(key: string, prior: PriorDiscovery): void {
-    const [oldest] = this.#verdicts.keys()
-    if (this.#verdicts.size >= maxVerdicts && oldest !== undefined) this.#verdicts.delete(oldest)
-    this.#verdicts.set(key, { prior, at: this.#now() })
+  /** A connection is found under the era that it turned out to have; if there is one already, it is used up and closed. */
+  #refile(entry: Entry, key: string): void {
+    if (entry.key === key || this.#entries.get(entry.key) !== entry) return
+    this.#entries.delete(entry.key)
+    entry.key = key
+    if (this.#entries.has(key)) entry.retired = true
+    else this.#entries.set(key, entry)
   }
 
   /** The connection that was used longest ago makes room, but never one that is in use. */
   #makeRoom(): void {
     if (this.#entries.size < this.#limits.maxPool) return
-    for (const entry of this.#entries.values())
-      if (entry.users === 0) {
-        void this.#drop(entry)
-        return
-      }
+    for (const entry of this.#entries.values()) if (entry.users === 0) return void this.#drop(entry)
     throw new AppError('SERVICE_UNAVAILABLE', 'Too many services are in use at once.', { retryAfterSeconds: 1 })
   }
 
@@ -241,12 +208,19 @@ export class UpstreamPool {
   }
 }
 
+const isOutdated = (error: unknown): boolean =>
+  error instanceof ProtocolError && error.code === unsupportedProtocolVersion
+
 /** What an upstream can ask a client for; the rest of what the client can do makes no difference to a session. */
 const askable = ({ elicitation, sampling, roots }: ClientCapabilities): ClientCapabilities => ({
   ...(elicitation ? { elicitation } : {}),
   ...(sampling ? { sampling } : {}),
   ...(roots ? { roots } : {}),
 })
+
+/** A modern upstream is told at each request what the client can do, so one connection serves all. */
+const keyOf = ({ key }: UpstreamTarget, era: Era | 'unknown', capabilities: ClientCapabilities): string =>
+  era === 'modern' ? key : `${key}\n${era}\n${canonical(capabilities)}`
 
 /** The same text for the same capabilities, in whatever order they were written. */
 function canonical(value: unknown): string {

@@ -29,6 +29,26 @@ export function standardHeaders(method: string, params: Json, inputSchema?: unkn
 const isObject = (value: unknown): value is Json => typeof value === 'object' && value !== null && !Array.isArray(value)
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
+/** `undefined` for a value that claims to be encoded and is not. */
+function decode(value: string): string | undefined {
+  const encoded = /^=\?base64\?(.*)\?=$/s.exec(value)?.[1]
+  if (encoded === undefined) return value
+  const bytes = Buffer.from(encoded, 'base64')
+  return bytes.toString('base64') === encoded ? bytes.toString('utf8') : undefined
+}
+
+/** The first argument that a request's headers do not repeat as the tool's schema demands, or `undefined`. */
+export function mismatchedHeader(inputSchema: unknown, args: unknown, headers: Headers): string | undefined {
+  for (const [name, expected] of paramHeaders(inputSchema, args)) {
+    const given = headers.get(name)
+    const said = given === null ? undefined : decode(given)
+    const meant = decode(expected)
+    const sameNumber = said !== undefined && /^-?\d+(\.\d+)?$/.test(said) && Number(said) === Number(meant)
+    if (said === undefined || (said !== meant && !sameNumber)) return name
+  }
+  return undefined
+}
+
 /** Arguments that the tool's schema marks with `x-mcp-header` (SEP-2243), wherever plain `properties` lead to them. */
 function* paramHeaders(schema: unknown, value: unknown): Generator<[string, string]> {
   if (!isObject(schema) || !isObject(schema['properties']) || !isObject(value)) return

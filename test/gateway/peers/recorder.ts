@@ -82,6 +82,7 @@ export async function startRecorder(era: 'legacy' | 'modern'): Promise<Recorder>
         const transport = new NodeStreamableHTTPServerTransport({
           sessionIdGenerator: () => randomUUID(),
           onsessioninitialized: (sessionId) => void sessions.set(sessionId, { transport, server }),
+          onsessionclosed: (sessionId) => void sessions.delete(sessionId),
         })
         const server = build(({ http }) => http?.req?.headers.get('authorization') ?? 'nobody')
         await server.connect(transport)
