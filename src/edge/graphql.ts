@@ -136,7 +136,7 @@ const armor = EnvelopArmorPlugin({
 // The edge has read and checked the parameters, so nothing here parses a body again.
 const parsed: Plugin<object, ServerContext> = {
   onRequestParse({ serverContext, setRequestParser }) {
-    const { query, operationName, variables } = (serverContext as ServerContext).input
+    const { query, operationName, variables }: GraphQLRequest = (serverContext as unknown as ServerContext).input
     setRequestParser(() => ({ query, variables, ...(operationName ? { operationName } : {}) }))
   },
 }

@@ -7,7 +7,7 @@ type Network = readonly [ipaddr.IPv4 | ipaddr.IPv6, number]
 const within = (address: string, networks: readonly Network[]): boolean => {
   if (!ipaddr.isValid(address)) return false
   const parsed = ipaddr.process(address)
-  return networks.some(([network, bits]) => parsed.kind() === network.kind() && parsed.match(network as never, bits))
+  return networks.some(([network, bits]) => parsed.kind() === network.kind() && parsed.match(network, bits))
 }
 
 /**

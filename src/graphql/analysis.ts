@@ -25,7 +25,7 @@ const defaultListSize = 10
 /** What one operation of a document asks for and costs, before anything runs. */
 export type Analysis = {
   name: string | null
-  kind: OperationDefinitionNode['operation']
+  kind: `${OperationDefinitionNode['operation']}`
   scopes: Scope[]
   /** A fresh second factor is needed somewhere. */
   stepUp: boolean

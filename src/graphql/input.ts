@@ -18,8 +18,8 @@ export function enumType<const Values extends Record<string, string>>(
   schema: z.ZodEnum<Values>,
   description: string,
 ) {
-  const ref = builder.enumType(name, { values: schema.options as (Values[keyof Values] & string)[], description })
-  enums.set(schema, ref as unknown as InputRef<unknown>)
+  const ref = builder.enumType(name, { values: schema.options, description })
+  enums.set(schema, ref)
   return ref
 }
 
@@ -32,7 +32,7 @@ function unwrap(schema: z.ZodType): { inner: z.ZodType; required: boolean } {
   )
     return { inner: unwrap(schema.unwrap() as z.ZodType).inner, required: false }
   if (schema instanceof z.ZodPipe && schema.in instanceof z.ZodType && !(schema.in instanceof z.ZodTransform)) {
-    const inner = unwrap(schema.in as z.ZodType)
+    const inner = unwrap(schema.in)
     return schema.meta()?.['graphql'] ? { inner: schema, required: inner.required } : inner
   }
   return { inner: schema, required: true }
@@ -48,7 +48,7 @@ function typeOf(owner: string, field: string, schema: z.ZodType): NamedType {
     if (!Array.isArray(item)) return [item]
   }
   if (schema instanceof z.ZodObject)
-    return inputObject(`${owner}${field[0]?.toUpperCase()}${field.slice(1)}`, schema.shape as Shape)
+    return inputObject(`${owner}${field[0]?.toUpperCase()}${field.slice(1)}`, schema.shape)
   // An enum without a name here has values that GraphQL could not spell (scopes); zod checks them.
   if (schema instanceof z.ZodEnum || schema instanceof z.ZodString || schema instanceof z.ZodStringFormat)
     return 'String'
@@ -81,13 +81,13 @@ function inputObject(name: string, shape: Shape): InputRef<unknown> {
           ]
         }),
       ),
-  }) as unknown as InputRef<unknown>
+  })
 }
 
 /** The input type of an operation, named after it. */
 export function inputFor(operationName: string, schema: z.ZodType): InputRef<unknown> | null {
   if (!(schema instanceof z.ZodObject)) throw new Error(`${operationName}: the input of an operation is an object.`)
-  const shape = schema.shape as Shape
+  const shape = schema.shape
   if (Object.keys(shape).length === 0) return null
   return inputObject(`${operationName[0]?.toUpperCase()}${operationName.slice(1)}Input`, shape)
 }

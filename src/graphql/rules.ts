@@ -37,7 +37,7 @@ declare global {
       /** Who may give this value. The build fails without one. */
       rule?: FieldRule
     }
-    // eslint-disable-next-line @typescript-eslint/no-unused-vars -- the parameter is part of the interface that is extended
+
     export interface Plugins<Types extends SchemaTypes> {
       rules: RulesPlugin<Types>
     }

@@ -159,7 +159,12 @@ async function sendHop(hop: Hop, { dispatcher, deadlineMs, limits, signal }: Sen
       await body?.cancel()
       throw tooLarge()
     }
-    return { status, statusText, headers, body: body && limitedBody(body, limits, failure) }
+    return {
+      status,
+      statusText,
+      headers,
+      body: body && limitedBody(body as import('node:stream/web').ReadableStream<Uint8Array>, limits, failure),
+    }
   } catch (error) {
     throw failure(error)
   } finally {

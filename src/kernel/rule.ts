@@ -50,7 +50,7 @@ export const atLeast = (role: Role): Rule => build({ role })
 /** A second factor within the last ten minutes, by a person. */
 export const stepUp = build({ stepUp: true })
 /** The row itself decides, by a named policy. */
-export const rowPolicy = <Row>(policy: RowPolicy<Row>): Rule => build({ row: policy as RowPolicy })
+export const rowPolicy = <Row>(policy: RowPolicy<Row>): Rule => build({ row: policy })
 
 /** All of these rules together. At most one of them may carry a row policy. */
 export function allOf(...rules: [Rule, Rule, ...Rule[]]): Rule {

@@ -1,7 +1,8 @@
 import { PrismaPg } from '@prisma/adapter-pg'
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
-import { Prisma, PrismaClient } from '../../generated/prisma/client.ts'
+import type { Prisma } from '../../generated/prisma/client.ts'
+import { PrismaClient } from '../../generated/prisma/client.ts'
 import type { Actor } from '../actor.ts'
 import { databaseRole } from './identity.ts'
 import { Lease, type Work } from './lease.ts'
@@ -28,8 +29,7 @@ class LeasePool extends pg.Pool {
     this.#claim = claim
     // A lease has what the adapter uses of a pooled client: query, release and the emitter.
     this.connect = (() => Promise.resolve(new Lease(this.#claim))) as unknown as pg.Pool['connect']
-    this.query = (() =>
-      Promise.reject(new Error('A query came outside a unit of work.'))) as unknown as pg.Pool['query']
+    this.query = () => Promise.reject(new Error('A query came outside a unit of work.'))
   }
 }
 

@@ -16,7 +16,7 @@ export async function openEmbedded(directory: string): Promise<Server & { fresh:
   const unlock = await lockDirectory(directory)
   try {
     const engine = await PGlite.create({ dataDir: join(directory, 'database') })
-    const pool = new pg.Pool({ ...createPgConfig(engine), max: 1, idleTimeoutMillis: 0 } as unknown as pg.PoolConfig)
+    const pool = new pg.Pool({ ...createPgConfig(engine), max: 1, idleTimeoutMillis: 0 })
     const client = await pool.connect()
     const applied = await migrate(client).finally(() => client.release())
     const close = async (): Promise<void> => {

@@ -4,7 +4,6 @@ import type { Tx } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { redact } from './redaction.ts'
 import type { CallRecord } from './types.ts'
-import { Prisma } from '../../generated/prisma/client.ts'
 
 type Waiting = { entry: CallRecord; settle: (error: unknown) => void }
 
@@ -42,6 +41,11 @@ function totals(batch: readonly Waiting[]) {
   return [...rows.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
 }
 
+const stored = (values: unknown) => {
+  const clean = redact(values)
+  return clean === null ? {} : { arguments: clean }
+}
+
 async function write(tx: Tx, batch: readonly Waiting[]): Promise<void> {
   await tx.requestLog.createMany({
     data: batch.map(({ entry }) => ({
@@ -51,7 +55,8 @@ async function write(tx: Tx, batch: readonly Waiting[]): Promise<void> {
       serviceSlug: entry.passage.serviceSlug,
       method: entry.method,
       tool: entry.tool?.slice(0, 500) ?? null,
-      arguments: redact(entry.arguments) ?? Prisma.DbNull,
+      // Absent when there were none; the column is then NULL.
+      ...stored(entry.arguments),
       status: entry.status,
       durationMs: Math.round(entry.durationMs),
       ip: entry.passage.actor.origin.ip,

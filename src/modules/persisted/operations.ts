@@ -18,7 +18,7 @@ export const registerPersistedOperation = operation({
   input: z.strictObject({
     document: z.string().min(1).max(20_000).describe('One GraphQL operation with its fragments.'),
   }),
-  prepare: async ({ platform }, { document }) => analyseDocument(platform, document),
+  prepare: ({ platform }, { document }) => Promise.resolve(analyseDocument(platform, document)),
   run: async ({ tx, actor, prepared, now }, { document }) => {
     if (prepared.kind === 'subscription')
       throw badInput([{ path: ['document'], message: 'expected a query or a mutation' }])
