@@ -65,3 +65,10 @@ export const badInput = (issues: InputIssue[], cause?: unknown): AppError =>
       cause,
     },
   )
+
+/** The organisation requires a second factor and this person has none: all they can do is enrol one. */
+export const mustEnrol = (cause?: unknown): AppError =>
+  new AppError('MFA_REQUIRED', 'Your organisation requires a second factor. Enrol one to go on.', {
+    extensions: { methods: [], enrol: true },
+    cause,
+  })

@@ -1,4 +1,4 @@
-import { AppError } from '../errors.ts'
+import { AppError, mustEnrol } from '../errors.ts'
 
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
 
@@ -11,6 +11,8 @@ export function meaningOf(error: unknown): unknown {
   switch (codeOf(error)) {
     case 'UNAUTHENTICATED':
       return new AppError('UNAUTHENTICATED', 'Your credential is no longer valid. Sign in again.', { cause: error })
+    case 'MFA_REQUIRED':
+      return mustEnrol(error)
     case 'P2002':
       return new AppError('CONFLICT', 'This value is taken already.', { cause: error })
     case 'P2025':

@@ -1,4 +1,5 @@
 import { isMember, type Actor, type Member } from '../actor.ts'
+import { freshMfaBit } from '../permissions.ts'
 import type { Statement } from './exchange.ts'
 
 /** The database roles that a request can run as. Neither owns a table nor bypasses row level security. */
@@ -8,7 +9,14 @@ export const databaseRole = (actor: Actor): DatabaseRole => (actor.kind === 'sys
 
 /** The claims that row level security reads through `auth.uid()` and its kin. */
 export const claimsOf = (actor: Member): string =>
-  JSON.stringify({ sub: actor.userId, org: actor.orgId, org_role: actor.role, scope: actor.scopes })
+  JSON.stringify({
+    sub: actor.userId,
+    org: actor.orgId,
+    org_role: actor.role,
+    scope: actor.scopes,
+    // Only while it is fresh; the database believes it as far as the session's row confirms it.
+    ...(actor.mfaAt && actor.permissions & freshMfaBit ? { mfa_at: Math.floor(actor.mfaAt.getTime() / 1000) } : {}),
+  })
 
 const identify = 'app.identify($1, $2::uuid, $3)'
 const setRole = (role: DatabaseRole): string => `set_config('role', '${role}', true)`

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { CustomTypesConfig, Pool, PoolClient } from 'pg'
 import type { Actor } from '../actor.ts'
-import { AppError } from '../errors.ts'
+import { AppError, mustEnrol } from '../errors.ts'
 import { exchange, type Statement, type StatementResult } from './exchange.ts'
 import { prelude } from './identity.ts'
 
@@ -21,10 +21,13 @@ type Query = { text: string; values: unknown[]; types?: CustomTypesConfig }
 
 const nothing: StatementResult = { fields: [], rows: [], rowCount: 0, command: '' }
 
-const refusedByDatabase = (error: unknown): unknown =>
-  error instanceof Error && 'code' in error && error.code === 'MC401'
-    ? new AppError('UNAUTHENTICATED', 'Your credential is no longer valid. Sign in again.', { cause: error })
-    : error
+/** What `app.identify` refuses: a credential that does not stand, or one whose holder must enrol a second factor first. */
+function refusedByDatabase(error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (code === 'MC401')
+    return new AppError('UNAUTHENTICATED', 'Your credential is no longer valid. Sign in again.', { cause: error })
+  return code === 'MC403' ? mustEnrol(error) : error
+}
 
 // Statement texts come from Prisma's compiler and from our own source, so they repeat; a bound keeps odd ones
 // (an IN list of every length) from filling each connection's memory with prepared statements.
