@@ -10,11 +10,25 @@ const cidrList = z
 const seconds = (fallback: number, max: number) => z.coerce.number().int().min(1).max(max).default(fallback)
 const urlOf = (...protocols: string[]) =>
   z.url({ protocol: new RegExp(`^(${protocols.join('|')})$`), error: `a ${protocols.join(':// or ')}:// address` })
+const count = (fallback: number, max: number) => z.coerce.number().int().min(0).max(max).default(fallback)
 const key = z
   .base64({ error: '32 bytes in base64, e.g. from `openssl rand -base64 32`' })
   .refine((text) => Buffer.from(text, 'base64').length === 32, {
     error: 'exactly 32 bytes in base64',
   })
+
+/** `{"public_keys": [{"key_identifier": "…", "key": "-----BEGIN PUBLIC KEY-----…"}]}`, or that array alone. */
+const leakReportKeys = z.string().transform((given, context) => {
+  const list = z.array(z.object({ key_identifier: z.string().min(1), key: z.string().includes('PUBLIC KEY') })).min(1)
+  const either = z.union([list, z.object({ public_keys: list }).transform(({ public_keys }) => public_keys)])
+  try {
+    const text = /^\s*[[{]/.test(given) ? given : readFileSync(given, 'utf8')
+    return either.parse(JSON.parse(text)).map(({ key_identifier, key }) => ({ identifier: key_identifier, key }))
+  } catch {
+    context.addIssue({ code: 'custom', message: 'expected public keys as JSON, or a readable file that holds them' })
+    return z.NEVER
+  }
+})
 
 /** Every setting, with its default and its meaning; the README's table is printed from here. */
 export const settings = z.object({
@@ -47,7 +61,34 @@ export const settings = z.object({
   REDIS_URL: urlOf('redis', 'rediss')
     .optional()
     .describe('Shared counters for several instances. Default: the database.'),
+  REDIS_KEY_PREFIX: z
+    .string()
+    .regex(/^[\w:.-]{0,64}$/)
+    .default('mcp:')
+    .describe('Start of every key in Redis; platforms that share one need different ones.'),
   SMTP_URL: urlOf('smtp', 'smtps').optional().describe('Mail relay. Default: mail is written to `DATA_DIR/mail`.'),
+  MAIL_FROM: z
+    .string()
+    .regex(/^[^\r\n]{3,200}$/)
+    .optional()
+    .describe(
+      'Sender of mail, e.g. `MCP Platform <no-reply@example.com>`. Default: `no-reply@` the host of PUBLIC_URL.',
+    ),
+  EMAIL_VERIFICATION: flag
+    .optional()
+    .describe('Whether an account must prove its address before it signs in. Default: `on` where SMTP_URL is set.'),
+  FRONTEND_URL: urlOf('http', 'https')
+    .optional()
+    .describe(
+      'Your frontend; mails link to its /reset-password, /verify-email and /accept-invitation with `#token=…`. Default: mails carry the token alone.',
+    ),
+  SIGNING_KEY_ROTATION_DAYS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(365)
+    .default(30)
+    .describe('Age at which the key that signs access tokens is followed by a new one.'),
   MASTER_KEY: key
     .optional()
     .describe('Key-encryption key: 32 bytes in base64. Default: `DATA_DIR/master.key`, made on first start.'),
@@ -75,6 +116,38 @@ export const settings = z.object({
     .max(15)
     .default(12)
     .describe('Work factor of password and key hashes (log2 of rounds).'),
+  SIGN_IN_FAILURES_PER_SOURCE_AND_ACCOUNT: count(10, 1000)
+    .refine((n) => n > 0)
+    .describe('Failed sign-ins to one account from one address before growing locks begin.'),
+  SIGN_IN_FAILURES_PER_SOURCE: count(100, 100_000)
+    .refine((n) => n > 0)
+    .describe('Failed sign-ins to any account from one address before growing locks begin.'),
+  SIGN_IN_FAILURES_PER_ACCOUNT: count(100, 100_000)
+    .refine((n) => n > 0)
+    .describe(
+      'Failed sign-ins to one account from anywhere; afterwards only addresses that its owner used before are not slowed.',
+    ),
+  API_KEY_FAILURES_PER_SOURCE: count(20, 100_000)
+    .refine((n) => n > 0)
+    .describe('Different bad API keys from one address before growing locks begin.'),
+  FIRST_LOCK_SECONDS: seconds(30, 3600).describe('Length of a first lock; each further failure doubles it.'),
+  LONGEST_LOCK_SECONDS: seconds(900, 86_400).describe('Length that no lock exceeds.'),
+  SIGN_UPS_PER_SOURCE_PER_HOUR: count(100, 1_000_000).describe('New accounts from one address. 0: no limit.'),
+  ANONYMOUS_REQUESTS_PER_SOURCE_PER_MINUTE: count(6000, 10_000_000).describe(
+    'Requests without a good credential from one address (for IPv6, one /64). 0: no limit.',
+  ),
+  COST_PER_CREDENTIAL_PER_MINUTE: count(300_000, 1_000_000_000).describe(
+    'Cost of all operations of one session or API key. 0: no limit.',
+  ),
+  COST_PER_USER_PER_MINUTE: count(600_000, 1_000_000_000).describe('Cost of all operations of one user. 0: no limit.'),
+  COST_PER_ORGANIZATION_PER_MINUTE: count(6_000_000, 1_000_000_000).describe(
+    'Cost of all operations of one organisation. 0: no limit.',
+  ),
+  LEAK_REPORT_KEYS: leakReportKeys
+    .optional()
+    .describe(
+      'Public keys of those who may report leaked API keys at `/leak-reports`: JSON as GitHub publishes it, or a file that holds it. Default: no reports are taken.',
+    ),
   BODY_LIMIT_BYTES: z.coerce
     .number()
     .int()
@@ -114,6 +187,10 @@ function parse(environment: Record<string, string | undefined>) {
     databasePoolSize: s.DATABASE_POOL_SIZE,
     redisUrl: s.REDIS_URL,
     smtpUrl: s.SMTP_URL,
+    mailFrom: s.MAIL_FROM,
+    emailVerification: s.EMAIL_VERIFICATION ? s.EMAIL_VERIFICATION === 'on' : s.SMTP_URL !== undefined,
+    frontendUrl: s.FRONTEND_URL?.replace(/\/+$/, ''),
+    signingKeyRotationDays: s.SIGNING_KEY_ROTATION_DAYS,
     masterKey: s.MASTER_KEY ?? (s.MASTER_KEY_FILE ? readFileSync(s.MASTER_KEY_FILE, 'utf8').trim() : undefined),
     upstreamAllowedCidrs: s.UPSTREAM_ALLOWED_CIDRS,
     trustedProxies: s.TRUSTED_PROXIES,
@@ -122,6 +199,19 @@ function parse(environment: Record<string, string | undefined>) {
     logLevel: s.LOG_LEVEL,
     accessTokenTtlSeconds: s.ACCESS_TOKEN_TTL_SECONDS,
     bcryptCost: s.BCRYPT_COST,
+    redisKeyPrefix: s.REDIS_KEY_PREFIX,
+    signInFailuresPerSourceAndAccount: s.SIGN_IN_FAILURES_PER_SOURCE_AND_ACCOUNT,
+    signInFailuresPerSource: s.SIGN_IN_FAILURES_PER_SOURCE,
+    signInFailuresPerAccount: s.SIGN_IN_FAILURES_PER_ACCOUNT,
+    apiKeyFailuresPerSource: s.API_KEY_FAILURES_PER_SOURCE,
+    firstLockSeconds: s.FIRST_LOCK_SECONDS,
+    longestLockSeconds: s.LONGEST_LOCK_SECONDS,
+    signUpsPerSourcePerHour: s.SIGN_UPS_PER_SOURCE_PER_HOUR,
+    anonymousRequestsPerSourcePerMinute: s.ANONYMOUS_REQUESTS_PER_SOURCE_PER_MINUTE,
+    costPerCredentialPerMinute: s.COST_PER_CREDENTIAL_PER_MINUTE,
+    costPerUserPerMinute: s.COST_PER_USER_PER_MINUTE,
+    costPerOrganizationPerMinute: s.COST_PER_ORGANIZATION_PER_MINUTE,
+    leakReportKeys: s.LEAK_REPORT_KEYS ?? null,
     bodyLimitBytes: s.BODY_LIMIT_BYTES,
     requestTimeoutSeconds: s.REQUEST_TIMEOUT_SECONDS,
     upstreamTimeoutSeconds: s.UPSTREAM_TIMEOUT_SECONDS,

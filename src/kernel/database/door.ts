@@ -119,6 +119,15 @@ export class Database {
     })
   }
 
+  /**
+   * One statement of the throttle's counters, as the platform itself, on the connections that this door owns. It goes past
+   * Prisma, whose work would cost more than the count. The embedded database has no second instance to count with.
+   */
+  count(statement: { text: string; values: unknown[]; name?: string }): Promise<pg.QueryResult> {
+    if (this.#server.embedded) return Promise.reject(new Error('Counters of the embedded database are kept in memory.'))
+    return this.#server.pool('mcp_system').query(statement)
+  }
+
   /** Resolves when the database answers. */
   async ping(actor: Actor): Promise<void> {
     await this.read(actor, (tx) => tx.$queryRaw`SELECT 1`)

@@ -1,0 +1,118 @@
+import { LRUCache } from 'lru-cache'
+import type { Config } from '../config.ts'
+import { counters, type WithoutStore } from './counters.ts'
+import { AppError } from './errors.ts'
+import { resource, type Platform } from './platform.ts'
+
+/** A quota: so many points in each window, for each key. */
+export type Quota = {
+  limit: number
+  windowSeconds: number
+  withoutStore: WithoutStore
+  /** What is counted, where it is not requests; the `qu` parameter of `RateLimit-Policy`. */
+  unit?: 'cost'
+}
+
+/** What is left to a key: the material of the `RateLimit` fields. */
+export type Standing = Quota & { policy: string; remaining: number; resetSeconds: number }
+
+/** Points that this instance took from the shared counter and may spend without asking again. */
+type Share = { balance: number; endsAt: number; left: number; exhausted: boolean }
+
+/**
+ * Counts a key's points and refuses what goes past the quota. An instance takes a hundredth of the quota at a time from the
+ * shared counter, so that a request seldom waits for it; all instances together never admit more than the quota, and of
+ * what they may admit at most a hundredth each lies unused.
+ */
+export class Throttle {
+  readonly #platform: Platform
+  readonly #name: string
+  readonly #quota: Quota
+  readonly #shares = new LRUCache<string, Share>({ max: 100_000 })
+  readonly #refills = new Map<string, Promise<void>>()
+
+  constructor(platform: Platform, name: string, quota: Quota) {
+    this.#platform = platform
+    this.#name = name
+    this.#quota = quota
+  }
+
+  #share(key: string): Share | null {
+    const share = this.#shares.get(key)
+    return share && share.endsAt > Date.now() ? share : null
+  }
+
+  async #refill(key: string, wanted: number, { limit, windowSeconds, withoutStore }: Quota): Promise<void> {
+    const take = Math.max(wanted, Math.floor(limit / 100), 1)
+    const { total, msLeft } = await counters(this.#platform).add(`${this.#name}:${key}`, take, windowSeconds, withoutStore)
+    const granted = Math.max(0, Math.min(take, limit - total + take))
+    const known = this.#share(key)
+    this.#shares.set(key, {
+      balance: granted + (known?.balance ?? 0),
+      endsAt: Date.now() + msLeft,
+      left: Math.max(0, limit - total),
+      exhausted: total >= limit,
+    })
+  }
+
+  #standing(share: Share, quota: Quota): Standing {
+    const resetSeconds = Math.max(1, Math.ceil((share.endsAt - Date.now()) / 1000))
+    return { ...quota, policy: this.#name, remaining: share.balance + share.left, resetSeconds }
+  }
+
+  /** Spends points, or throws `RATE_LIMITED`. `limit` takes the place of the quota's own, for keys that have theirs. */
+  async consume(key: string, points = 1, limit = this.#quota.limit): Promise<Standing> {
+    const quota = { ...this.#quota, limit }
+    for (;;) {
+      const share = this.#share(key)
+      if (share && share.balance >= points) {
+        share.balance -= points
+        return this.#standing(share, quota)
+      }
+      if (share?.exhausted) throw limited(this.#standing(share, quota))
+      const running = this.#refills.get(key)
+      const refill = running ?? this.#refill(key, points - (share?.balance ?? 0), quota)
+      if (!running) this.#refills.set(key, refill)
+      await refill.finally(() => !running && this.#refills.delete(key))
+    }
+  }
+}
+
+/** Over the quota; carries the standing, so that the answer's fields can say so. */
+export class RateLimited extends AppError {
+  readonly standing: Standing
+
+  constructor(standing: Standing) {
+    const { policy, limit, windowSeconds, resetSeconds } = standing
+    super('RATE_LIMITED', 'Too much in too short a time. Try again later.', {
+      extensions: { limit: { policy, limit, windowSeconds } },
+      retryAfterSeconds: resetSeconds,
+    })
+    this.standing = standing
+  }
+}
+
+const limited = (standing: Standing): RateLimited => new RateLimited(standing)
+
+/** A limiter of this platform, or null where the operator set it to 0. */
+export function throttle(name: string, quotaOf: (config: Config) => Quota): (platform: Platform) => Throttle | null {
+  const of = resource((platform) => {
+    const quota = quotaOf(platform.config)
+    return { limiter: quota.limit > 0 ? new Throttle(platform, name, quota) : null }
+  })
+  return (platform) => of(platform).limiter
+}
+
+/**
+ * The fields of draft-ietf-httpapi-ratelimit-headers-10: structured lists (RFC 9651) of the quotas that applied, and of what
+ * is left of each.
+ */
+export function rateLimitFields(standings: readonly Standing[]): Record<string, string> {
+  if (standings.length === 0) return {}
+  const policies = standings.map(
+    ({ policy, limit, windowSeconds, unit }) =>
+      `"${policy}";q=${limit};w=${windowSeconds}${unit ? `;qu="${unit}"` : ''}`,
+  )
+  const left = standings.map(({ policy, remaining, resetSeconds }) => `"${policy}";r=${remaining};t=${resetSeconds}`)
+  return { 'RateLimit-Policy': policies.join(', '), RateLimit: left.join(', ') }
+}
