@@ -6,5 +6,6 @@ import { run } from './build.js'
 await run('prisma', ['generate'], { PRISMA_SCHEMA_ENGINE_BINARY: process.execPath })
 if (!process.argv.includes('--client-only')) {
   await run('tsx', ['src/printSchema.ts'])
+  await run('tsx', ['src/printConfiguration.ts'])
   await run('graphql-codegen', ['--config', 'codegen.ts'])
 }

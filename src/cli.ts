@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { createInterface } from 'node:readline/promises'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
-import { Command } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import { openPlatform } from './compose.ts'
 import { ConfigError, loadConfig } from './config.ts'
 import { system } from './kernel/actor.ts'
@@ -29,6 +29,18 @@ const readPassword = async (): Promise<string> => {
   throw new Error('Expected a password on standard input.')
 }
 
+function jsonObject(text: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw new InvalidArgumentError('Expected well-formed JSON.')
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new InvalidArgumentError('Expected a JSON object, e.g. {"message":"hello"}.')
+  return value as Record<string, unknown>
+}
+
 const program = new Command('mcp-platform')
   .description('The MCP Online Platform: a secure front door for a team’s MCP services.')
   .showHelpAfterError()
@@ -40,7 +52,7 @@ const admin = program
 admin
   .command('create')
   .description('Founds an organisation with its first administrator.')
-  .requiredOption('--email <address>')
+  .requiredOption('--email <address>', 'the administrator’s e-mail address, for signing in')
   .requiredOption('--name <name>', 'the administrator’s name')
   .requiredOption('--organization <name>', 'the organisation’s name')
   .option('--password-stdin', 'read the password from standard input; otherwise one is made and shown once', false)
@@ -58,9 +70,9 @@ program
   .command('call')
   .description('Calls a tool as an MCP client, with the key in MCP_API_KEY. Without a tool: lists the tools.')
   .argument('<url>', 'address of the service, e.g. http://127.0.0.1:4000/mcp/demo/notebook')
-  .argument('[tool]')
-  .argument('[arguments]', 'JSON object', '{}')
-  .action(async (url: string, tool: string | undefined, values: string) => {
+  .argument('[tool]', 'name of the tool to call')
+  .argument('[arguments]', 'its arguments, a JSON object', jsonObject, {})
+  .action(async (url: string, tool: string | undefined, values: Record<string, unknown>) => {
     const { clientApiKey } = loadConfig()
     const client = new Client({ name: 'mcp-platform', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } })
     const headers = clientApiKey ? { Authorization: `Bearer ${clientApiKey}` } : {}
@@ -71,7 +83,7 @@ program
         for (const { name, description } of tools) print(`${name}\t${description ?? ''}`)
         return
       }
-      const result = await client.callTool({ name: tool, arguments: JSON.parse(values) as Record<string, unknown> })
+      const result = await client.callTool({ name: tool, arguments: values })
       print(JSON.stringify(result, null, 2))
       if (result.isError) process.exitCode = 1
     } finally {

@@ -4,13 +4,15 @@ import { createServerAdapter } from '@whatwg-node/server'
 import type { Config } from './config.ts'
 import type { App } from './edge/app.ts'
 
-export type Listening = { port: number; stop(): Promise<void> }
+export type Listening = {
+  port: number
+  /** Where it listens, with the port that it got. */
+  address: string
+  stop(): Promise<void>
+}
 
 /** Puts the app behind an HTTP server whose every wait is bounded, and that stops without cutting a request. */
-export async function listen(
-  app: App,
-  { host, port, shutdownTimeoutSeconds, bodyLimitBytes }: Config,
-): Promise<Listening> {
+export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: Config): Promise<Listening> {
   const running = new Set<Promise<Response>>()
   const adapter = createServerAdapter<{ req: IncomingMessage }>(
     (request, { req }) => {
@@ -26,13 +28,14 @@ export async function listen(
     adapter,
   )
   server.maxRequestsPerSocket = 10_000
-  void bodyLimitBytes
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, host, resolve)
   })
+  const { port: bound } = server.address() as AddressInfo
   return {
-    port: (server.address() as AddressInfo).port,
+    port: bound,
+    address: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
     async stop() {
       app.drain()
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))

@@ -14,20 +14,13 @@ async function run(config: Config): Promise<void> {
   const demo: Demo | null = mayDemo ? await startDemo() : null
   const platform = await openPlatform(config, log, demo ? { demoOrigin: demo.origin } : {})
   const app = createApp(platform, buildSchema())
+  // Before the port opens, so that `/readyz` never says yes to half a demo.
+  const introduction = demo && ((await isEmpty(platform)) ? await demo.found(platform) : await demo.resume(platform))
   const server = await listen(app, config)
-  const address = config.publicUrl ?? `http://${config.host}:${server.port}`
-  if (demo)
-    process.stdout.write(
-      (await isEmpty(platform)) ? await demo.introduce(platform, address) : await demo.resume(platform),
-    )
-  log.info({ address }, 'ready')
-  if (
-    config.logLevel === 'silent' ||
-    config.logLevel === 'error' ||
-    config.logLevel === 'fatal' ||
-    config.logLevel === 'warn'
-  )
-    process.stdout.write(`ready ${address}\n`)
+  const address = config.publicUrl ?? server.address
+  if (introduction) process.stdout.write(introduction(address))
+  // For people and scripts, whatever the log's level.
+  process.stdout.write(`ready ${address}\n`)
 
   let stopping = false
   const stop = (signal: string): void => {
@@ -45,15 +38,21 @@ async function run(config: Config): Promise<void> {
         },
       )
   }
-  process.once('SIGTERM', () => stop('SIGTERM'))
-  process.once('SIGINT', () => stop('SIGINT'))
+  process.on('SIGTERM', () => stop('SIGTERM'))
+  process.on('SIGINT', () => stop('SIGINT'))
+}
+
+/** What an operator needs to know: each message down to the first cause. */
+function reasons(error: unknown): string[] {
+  if (!(error instanceof Error)) return [String(error)]
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name
+  return [error.message || code, ...(error.cause === undefined ? [] : reasons(error.cause))]
 }
 
 try {
   await run(loadConfig())
 } catch (error) {
-  process.stderr.write(
-    `${error instanceof ConfigError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-  )
+  const [first, ...causes] = error instanceof ConfigError ? [error.message] : reasons(error)
+  process.stderr.write(['The platform did not start.', first, ...causes.map((cause) => `  because: ${cause}`), ''].join('\n')) // prettier-ignore
   process.exit(1)
 }

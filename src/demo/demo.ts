@@ -12,10 +12,10 @@ import { startDemoServer } from './mcpServer.ts'
 export type Demo = {
   /** The one origin on loopback that upstream calls may reach besides the operator's networks. */
   origin: string
-  /** On an empty database: founds the demo organisation and says how to try it. */
-  introduce(platform: Platform, address: string): Promise<string>
+  /** On an empty database: founds the demo organisation; the answer says how to try it at an address. */
+  found(platform: Platform): Promise<(address: string) => string>
   /** On a later start: the service is where it listens now. */
-  resume(platform: Platform): Promise<string>
+  resume(platform: Platform): Promise<null>
   close(): Promise<void>
 }
 
@@ -44,12 +44,14 @@ export async function startDemo(): Promise<Demo> {
     origin: new URL(server.url).origin,
     close: () => server.close(),
     async resume(platform) {
+      // Only a row that the demo left behind: an organisation may well call itself Demo and have a notebook elsewhere.
+      const left = { slug, organization: { slug: 'demo' }, endpoint: { startsWith: 'http://127.0.0.1:', endsWith: '/mcp' }, trusted: true } // prettier-ignore
       await platform.database.transact(system(), (tx) =>
-        tx.service.updateMany({ where: { slug, organization: { slug: 'demo' } }, data: { endpoint: server.url } }),
+        tx.service.updateMany({ where: left, data: { endpoint: server.url } }),
       )
-      return ''
+      return null
     },
-    async introduce(platform, address) {
+    async found(platform) {
       const password = randomBytes(15).toString('base64url')
       const session = await signUp.run(
         { actor: system(), platform },
@@ -73,7 +75,7 @@ export async function startDemo(): Promise<Demo> {
         { actor, platform },
         { name: 'demo', scopes: ['mcp:read', 'mcp:write', 'user:read', 'org:read'] },
       )
-      return introduction({ address, password, sha256, key: key.secret.reveal() })
+      return (address) => introduction({ address, password, sha256, key: key.secret.reveal() })
     },
   }
 }
