@@ -1,5 +1,5 @@
 import bcrypt from 'bcrypt'
-import { createHash } from 'node:crypto'
+import { createHmac } from 'node:crypto'
 import type { Secret } from './secret.ts'
 
 /** A first-come gate: at most `width` tasks at once, the rest wait in order. */
@@ -28,8 +28,11 @@ class Gate {
   }
 }
 
-// bcrypt reads 72 bytes at the most, so what it is given is always shorter: the SHA-256 of the input in base64 (44 characters, no NUL).
-const digest = (secret: Secret): string => createHash('sha256').update(secret.reveal()).digest('base64')
+// bcrypt reads 72 bytes at the most and stops at a NUL, so it is given a digest in base64 (44 characters). Not the bare
+// SHA-256: a list of such digests that leaked elsewhere could be tried against our hashes as if they were passwords
+// ("password shucking"). A key that is this platform's own makes its digests like nobody else's.
+const domain = 'mcp-platform/bcrypt/v1'
+const digest = (secret: Secret): string => createHmac('sha256', domain).update(secret.reveal()).digest('base64')
 
 /**
  * bcrypt behind a gate of two. Its work runs on the four threads that file access and asynchronous crypto share;

@@ -1,8 +1,8 @@
-import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import { Secret } from './secret.ts'
 
 /** The data categories; each is encrypted under data keys of its own. */
-export const dataCategories = ['serviceToken', 'signingKey', 'mfaSecret'] as const
+export const dataCategories = ['serviceToken', 'signingKey', 'mfaSecret', 'mail'] as const
 export type DataCategory = (typeof dataCategories)[number]
 
 const nonceBytes = 12
@@ -89,5 +89,24 @@ export class Vault {
     const key = this.#keys.get(wrapContext({ category, version: Number(version) }))
     if (!key || !body) throw new Error('The sealed value has no known key version.')
     return new Secret(open(key, Buffer.from(body, 'base64url'), boundTo.join('\u0000')).toString())
+  }
+
+  /**
+   * HMAC-SHA-256 of a code that is only ever compared, bound like a sealed value: without the master key a stolen table
+   * cannot be searched, however short the codes are. The first is of the current key version; a stored one may match any.
+   */
+  macs(category: DataCategory, boundTo: readonly string[], code: Secret): [string, ...string[]] {
+    const current = this.#current.get(category) ?? 0
+    const of = (version: number): string => {
+      const dataKey = this.#keys.get(wrapContext({ category, version }))
+      if (!dataKey) throw new Error(`The vault has no data key for ${category}.`)
+      // A key of its own purpose (RFC 5869), so that no key both encrypts and authenticates.
+      const key = Buffer.from(hkdfSync('sha256', dataKey, '', 'mac', 32))
+      const text = [...boundTo, code.reveal()].join('\u0000')
+      return `v${version}.${createHmac('sha256', key).update(text).digest('base64url')}`
+    }
+    const earlier = Array.from({ length: Math.max(0, current - 1) }, (_, i) => current - 1 - i)
+    const known = earlier.filter((version) => this.#keys.has(wrapContext({ category, version })))
+    return [of(current), ...known.map(of)]
   }
 }
