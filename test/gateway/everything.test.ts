@@ -13,6 +13,8 @@ beforeAll(async () => {
 afterAll(async () => {
   await mounted.close()
   await upstream.close()
+  // Signal 0 only asks whether there is such a process.
+  expect(() => process.kill(upstream.pid, 0)).toThrow('ESRCH')
 })
 
 describe.each<Mode>(['legacy', 'auto'])(

@@ -253,3 +253,21 @@ it('refuses requests that are not MCP', async () => {
   })
   expect(upstream.seen).toEqual([])
 })
+
+it('does not tell a user the token that an upstream repeats in its refusal', async () => {
+  const mounted = keep(await mount())
+  const upstream = keep(
+    await upstreamThat((response, id) => {
+      const error = {
+        code: -32000,
+        message: 'bad token ghp_organisation_token',
+        data: { sent: 'Bearer ghp_organisation_token' },
+      }
+      response.writeHead(200, json).end(JSON.stringify({ jsonrpc: '2.0', id, error }))
+    }),
+  )
+  const client = await connect(mounted.door(passage({ url: upstream.url, token: 'ghp_organisation_token' })), 'auto')
+  const told: unknown = await client.callTool({ name: 't' }).catch((error: unknown) => error)
+  expect(told).toMatchObject({ code: -32000, message: 'bad token ****', data: { sent: 'Bearer ****' } })
+  await client.close()
+})

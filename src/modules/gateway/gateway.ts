@@ -92,7 +92,10 @@ async function callTool(relay: Relay, passage: Passage, call: ToolCall): Promise
     },
   }
   const { resultType: _, ...result } = await relay.answer(passage, { method: 'tools/call', params }, downstream)
-  return { ...result, content: Array.isArray(result['content']) ? result['content'] : [] }
+  return {
+    ...result,
+    content: Array.isArray(result['content']) ? (result['content'] as CallToolResult['content']) : [],
+  }
 }
 
 async function readBody(request: Request): Promise<{ json: unknown } | Response> {

@@ -137,7 +137,9 @@ export class Relay {
     const options = { capabilities: caller.capabilities, signal, logLevel, onNotification, onRequest: ask, inputSchema }
     let sent = params
     for (let round = 0; ; round++) {
-      const result = await this.#pool.request(passage.target, caller, method, sent, options)
+      const result = await this.#pool.request(passage.target, caller, method, sent, options).catch((error: unknown) => {
+        throw discreet(error, passage.target)
+      })
       if (result['resultType'] !== 'input_required' || downstream.multiRoundTrip) return privately(result)
       if (!ask) throw new AppError('UPSTREAM_ERROR', 'The service asks for input that this client cannot give.')
       if (round >= maxRounds) throw new AppError('UPSTREAM_ERROR', 'The service keeps asking for more input.')
@@ -187,6 +189,19 @@ export class Relay {
 
 const permitted = ({ actor, trusted, toolAccess: settings }: Passage, { name, annotations }: Tool): boolean =>
   mayUse(actor.scopes, toolAccess({ setting: settings.get(name), trusted, annotations }))
+
+/** Some upstreams repeat the token that they refuse, and a shared one is not for its users to see. */
+function discreet(error: unknown, { headers }: Passage['target']): unknown {
+  if (!(error instanceof ProtocolError)) return error
+  let text = JSON.stringify([error.message, error.data ?? null])
+  for (const secret of headers.values())
+    for (const part of secret.reveal().split(' '))
+      if (part.length >= minSecretLength) text = text.replaceAll(JSON.stringify(part).slice(1, -1), '****')
+  const [message, data] = JSON.parse(text) as [string, unknown]
+  return new ProtocolError(error.code, message, data ?? undefined)
+}
+
+const minSecretLength = 8
 
 /** An answer that one credential got is nobody else's, whatever the upstream thinks. */
 const privately = (result: Json): Json => ('cacheScope' in result ? { ...result, cacheScope: 'private' } : result)

@@ -272,6 +272,7 @@ async function changes(
     }
     const stream = new EventStream(leave)
     request.signal.addEventListener('abort', leave, { once: true })
+    if (request.signal.aborted) leave()
     return stream.response
   } catch (error) {
     return Response.json({ jsonrpc: '2.0', id: null, error: wireError(error, requestId) }, { status: 502 })

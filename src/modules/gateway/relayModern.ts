@@ -34,6 +34,7 @@ export async function serveModern(modern: Modern, request: Request, parsedBody: 
     return Response.json({ jsonrpc: '2.0', id: requestIdOf(parsedBody), error: wireError(error, requestId) })
   }
   let held = true
+  let subscribed = false
   const release = (): void => {
     if (held) hold.release()
     held = false
@@ -42,6 +43,7 @@ export async function serveModern(modern: Modern, request: Request, parsedBody: 
   const bus = {
     publish: () => undefined,
     subscribe(listener: (event: ServerEvent) => void) {
+      subscribed = true
       const stop = session.onChange((event) => {
         if (event.kind === 'lost') void handler.close()
         else listener(asServerEvent(event))
@@ -65,7 +67,8 @@ export async function serveModern(modern: Modern, request: Request, parsedBody: 
   const handler = createMcpHandler(() => instance(modern, method, session), { legacy: 'reject', bus })
   try {
     const response = await handler.fetch(request, { parsedBody })
-    if (!listening || response.status !== 200) release()
+    // A subscription to nothing is answered and over at once.
+    if (!listening || !subscribed) release()
     return response
   } catch (error) {
     release()

@@ -5,8 +5,10 @@ import type { ToolAccess } from '../services/toolPolicy.ts'
 
 export type Json = Record<string, unknown>
 
+/** Bounds of one answer, for a `fetch` that has its own; others ignore them. */
+export type AnswerBounds = { maxResponseBytes?: number; bodyTimeoutMs?: number }
 /** `fetch`, or something shaped like it. It must honour `redirect: 'manual'` and `signal`. */
-export type Fetch = (url: string | URL, init?: RequestInit) => Promise<Response>
+export type Fetch = (url: string | URL, init?: RequestInit & AnswerBounds) => Promise<Response>
 
 /**
  * One upstream, as one caller may reach it. `key` names the pool entry: service id + service version + credential owner
@@ -87,6 +89,6 @@ export type GatewayOptions = {
   record: (entry: CallRecord) => Promise<void>
   clock?: () => Date
   limits: GatewayLimits
-  /** For events that no caller is told of. Never carries a header or a payload. */
-  onWarning?: (event: { message: string; target: string; error: unknown }) => void
+  /** For events that no caller is told of. `error` is its name and code alone: the SDK quotes payloads in its messages. */
+  onWarning?: (event: { message: string; target: string; error: string }) => void
 }

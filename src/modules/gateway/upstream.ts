@@ -3,7 +3,7 @@ import { AppError } from '../../kernel/errors.ts'
 import type { Fetch, GatewayLimits, GatewayOptions, Json, UpstreamTarget } from './types.ts'
 import { ToolCatalogue } from './upstreamCatalogue.ts'
 import { abandonable, signalled } from './upstreamDeadline.ts'
-import { asUpstreamFailure, SessionExpired } from './upstreamErrors.ts'
+import { asUpstreamFailure, reasonOf, SessionExpired } from './upstreamErrors.ts'
 import { Gate } from './upstreamGate.ts'
 import { UpstreamSession, type RequestOptions } from './upstreamSession.ts'
 import { Verdicts, type Era, type Plan } from './upstreamVerdicts.ts'
@@ -153,7 +153,7 @@ export class UpstreamPool {
 
   async #open(target: UpstreamTarget, capabilities: ClientCapabilities, plan: Plan): Promise<Connection> {
     const onWarning = (message: string, error: unknown): void =>
-      this.#onWarning?.({ message, target: target.key, error })
+      this.#onWarning?.({ message, target: target.key, error: reasonOf(error) })
     const options = { target, fetch: this.#fetch, limits: this.#limits, capabilities, onWarning }
     let refused = false
     const session = await UpstreamSession.open({ ...options, prior: plan.prior }).catch((error: unknown) => {

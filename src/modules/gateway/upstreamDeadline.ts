@@ -11,7 +11,7 @@ const patience = 10
 export class Deadline {
   readonly #controller = new AbortController()
   readonly #ms: number
-  readonly #end: number
+  #end: number
   readonly #caller: AbortSignal | undefined
   readonly #onCancel = () =>
     this.#controller.abort(new Cancelled('The caller gave up.', { cause: this.#caller?.reason }))
@@ -42,10 +42,11 @@ export class Deadline {
   async whilePaused<T>(work: () => Promise<T>): Promise<T> {
     this.#paused++
     this.touch()
+    const since = Date.now()
     try {
       return await work()
     } finally {
-      this.#paused--
+      if (--this.#paused === 0) this.#end += Date.now() - since
       this.touch()
     }
   }

@@ -53,6 +53,12 @@ export function asUpstreamFailure(error: unknown): ProtocolError | AppError | Ca
   return upstreamError('The service could not be reached.', error)
 }
 
+/** What kind of failure it was, without its words: the SDK quotes whole messages in some of them. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return typeof error
+  return 'code' in error ? `${error.name} ${String(error.code)}` : error.name
+}
+
 /** `fetch` and the SDK wrap what the guard threw; the guard's own words matter more than the wrapping. */
 function nestedAppError(error: unknown, depth = 0): AppError | undefined {
   if (error instanceof AppError) return error

@@ -3,19 +3,28 @@ import { upstreamError } from './upstreamErrors.ts'
 
 const redirects: readonly number[] = [301, 302, 303, 307, 308]
 const maxRedirects = 3
+/** Silence is judged by the deadline of each request, which knows when a person is being asked. */
+const dayMs = 86_400_000
+
+/** Streams for change events; all others end with an answer. */
+const staysOpen = (init: RequestInit | undefined): boolean =>
+  init?.method === 'GET' || new Headers(init?.headers).get('mcp-method') === 'subscriptions/listen'
 
 /**
  * `fetch` for one upstream. Its credential is put on at the last moment, here and nowhere else, and only toward its own
  * origin: a redirect may move the path (`/mcp` → `/mcp/` is common), never the host, and never turns a POST into a GET.
  */
-export function targetFetch({ endpoint, headers: own }: UpstreamTarget, fetch: Fetch): Fetch {
+export function targetFetch({ endpoint, headers: own }: UpstreamTarget, fetch: Fetch, maxBytes: number): Fetch {
   return async (url, init) => {
     let at = new URL(url)
     for (let hop = 0; hop <= maxRedirects; hop++) {
       if (at.origin !== endpoint.origin) throw upstreamError('The service redirects to another host.')
       const headers = new Headers(init?.headers)
       for (const [name, secret] of own) headers.set(name, secret.reveal())
-      const response = await fetch(at, { ...init, headers, redirect: 'manual' })
+      const bounds = staysOpen(init)
+        ? { maxResponseBytes: Number.MAX_SAFE_INTEGER, bodyTimeoutMs: dayMs }
+        : { maxResponseBytes: maxBytes, bodyTimeoutMs: dayMs }
+      const response = await fetch(at, { ...init, ...bounds, headers, redirect: 'manual' })
       if (!redirects.includes(response.status)) return response
       const location = response.headers.get('location')
       await response.body?.cancel()
@@ -33,8 +42,7 @@ export const tooLarge = (): Error => upstreamError('The answer of the service is
 export function boundedFetch(fetch: Fetch, maxBytes: number): Fetch {
   return async (url, init) => {
     const response = await fetch(url, init)
-    const staysOpen = init?.method === 'GET' || new Headers(init?.headers).get('mcp-method') === 'subscriptions/listen'
-    if (staysOpen || response.body === null) return response
+    if (staysOpen(init) || response.body === null) return response
     let seen = 0
     const meter = new TransformStream<Uint8Array, Uint8Array>({
       transform(chunk, controller) {

@@ -89,20 +89,23 @@ export class UpstreamSession {
 
   static async open(options: SessionOptions): Promise<UpstreamSession> {
     const { target, limits, capabilities, prior } = options
-    const fetch = targetFetch(target, options.fetch)
+    const fetch = targetFetch(target, options.fetch, limits.maxResultBytes)
     const transport = new StreamableHTTPClientTransport(target.endpoint, {
       fetch: boundedFetch(fetch, limits.maxResultBytes),
     })
     const client = new Client(gatewayIdentity, { capabilities, versionNegotiation: { mode: 'auto' } })
     client.onerror = (error) => options.onWarning('upstream connection', error)
-    let session: UpstreamSession | undefined
+    const opened: { session?: UpstreamSession } = {}
     // Set before the handshake: some servers ask for roots as soon as they are initialized.
-    client.fallbackRequestHandler = ({ method, params }) =>
-      session ? session.#askSomebody({ method, params }) : nobody({ method })
-    client.fallbackNotificationHandler = async (notification) => (session ? session.#hear(notification) : undefined)
-    client.setNotificationHandler('notifications/progress', (notification) =>
-      session ? session.#hear(notification) : undefined,
-    )
+    client.fallbackRequestHandler = ({ method, params }) => {
+      const request = { method, params }
+      return opened.session ? opened.session.#askSomebody(request) : nobody(request)
+    }
+    const hear = (notification: Notification): void => {
+      if (opened.session) opened.session.#hear(notification)
+    }
+    client.fallbackNotificationHandler = (notification) => Promise.resolve(hear(notification))
+    client.setNotificationHandler('notifications/progress', hear)
     const signal = AbortSignal.timeout(limits.connectMs)
     try {
       await abandonable(
@@ -118,12 +121,13 @@ export class UpstreamSession {
       ...(version === undefined ? {} : { 'mcp-protocol-version': version }),
       ...(transport.sessionId === undefined ? {} : { 'mcp-session-id': transport.sessionId }),
     }
-    session = new UpstreamSession(
+    const session = new UpstreamSession(
       client,
       transport,
       { endpoint: target.endpoint, fetch, maxBytes: limits.maxResultBytes, headers },
       options,
     )
+    opened.session = session
     void session.#listen().catch((error: unknown) => options.onWarning('upstream change events', error))
     return session
   }
