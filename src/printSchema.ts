@@ -1,6 +1,10 @@
 import { printSchemaWithDirectives } from '@graphql-tools/utils'
 import { lexicographicSortSchema } from 'graphql'
-import { writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { authorizationPage } from './printAuthorization.ts'
 import { buildSchema } from './schema.ts'
 
-await writeFile('schema.graphql', `${printSchemaWithDirectives(lexicographicSortSchema(buildSchema()))}\n`)
+const schema = lexicographicSortSchema(buildSchema())
+await writeFile('schema.graphql', `${printSchemaWithDirectives(schema)}\n`)
+await mkdir('docs', { recursive: true })
+await writeFile('docs/authorization.md', authorizationPage(schema))

@@ -11,12 +11,14 @@ import { createYoga, type Plugin } from 'graphql-yoga'
 import { analyse, operationOf, type Analysis } from '../graphql/analysis.ts'
 import { GraphContext } from '../graphql/context.ts'
 import { inherited, ruleOf } from '../graphql/rules.ts'
+import { introspects, visibleSchema } from '../graphql/visibility.ts'
 import type { Actor } from '../kernel/actor.ts'
 import { AppError } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
 import { denial, holds } from '../kernel/rule.ts'
 import { Kind } from 'graphql'
 import { present, report, translate } from './failures.ts'
+import { charge } from './limits.ts'
 import { readGraphQLRequest, type GraphQLRequest } from './graphqlRequest.ts'
 
 type ServerContext = { actor: Actor; input: GraphQLRequest }
@@ -53,6 +55,7 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
     setExecuteFn(async (untyped: unknown) => {
       const call = { ...(untyped as ExecutionArgs), schema }
       let analysis: Analysis
+      let remaining: number | null
       try {
         admit(schema, call, server)
         const operation = operationOf(call.document, call.operationName)
@@ -63,15 +66,19 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
         )
         if (errors) return { errors }
         analysis = analyse(schema, call.document, call.operationName, coerced)
+        const refusing = analysis.argumentRules.find((rule) => !holds(server.actor, rule))
+        if (refusing) throw denial(server.actor, refusing)
+        remaining = await charge(platform, server.actor, analysis.cost)
       } catch (error) {
         return { errors: [rethrown(translate(error))] }
       }
       const context = await GraphContext.open(platform, server.actor, server.request.signal)
       try {
-        const result = await execute({ ...call, contextValue: context })
+        const seen = introspects(call.document) ? visibleSchema(schema, server.actor) : schema
+        const result = await execute({ ...call, schema: seen, contextValue: context })
         return {
           ...result,
-          extensions: { ...result.extensions, cost: { requested: analysis.cost }, statements: context.statements },
+          extensions: { ...result.extensions, cost: { requested: analysis.cost, remaining }, statements: context.statements },
         }
       } finally {
         await context.close()
@@ -125,7 +132,8 @@ const answers = (platform: Platform): Plugin<object, ServerContext> => ({
 
 /** Limits on the shape of a document; its exact cost is the analysis's. */
 const armor = EnvelopArmorPlugin({
-  maxDepth: { n: 12, ignoreIntrospection: false, flattenFragments: true },
+  // Introspection nests deeper than any data; graphql-js bounds it by a rule of its own (MaxIntrospectionDepthRule).
+  maxDepth: { n: 12, ignoreIntrospection: true, flattenFragments: true },
   maxAliases: { n: 20, allowList: [] },
   maxDirectives: { n: 20 },
   maxTokens: { n: 2000 },

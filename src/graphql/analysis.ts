@@ -16,6 +16,7 @@ import {
 } from 'graphql'
 import { AppError, badInput, type InputIssue } from '../kernel/errors.ts'
 import type { Scope } from '../kernel/permissions.ts'
+import type { Rule } from '../kernel/rule.ts'
 import { defaultPageSize, inherited, maxPageSize, ruleOf, type FieldExtensions } from './rules.ts'
 
 /** The most that one request may cost; a page of a hundred rows with a relation each costs about two hundred. */
@@ -29,6 +30,8 @@ export type Analysis = {
   scopes: Scope[]
   /** A fresh second factor is needed somewhere. */
   stepUp: boolean
+  /** Rules of arguments that were given, each to be met before anything runs. */
+  argumentRules: readonly Rule[]
   /** Resolutions of composite fields, weighted, with list sizes multiplied out. Exact for given variables, else the worst case. */
   cost: number
 }
@@ -42,6 +45,7 @@ type Walk = {
   variables: Variables | null
   scopes: Set<Scope>
   stepUp: boolean
+  argumentRules: Set<Rule>
   issues: InputIssue[]
 }
 
@@ -75,7 +79,15 @@ function pageSize(walk: Walk, node: FieldNode, path: string[]): number {
   return Math.min(maxPageSize, Math.max(0, sizes[0] ?? sizes[1] ?? defaultPageSize))
 }
 
-function note(walk: Walk, field: GraphQLField<unknown, unknown>): void {
+function note(walk: Walk, node: FieldNode, field: GraphQLField<unknown, unknown>): void {
+  for (const { name } of node.arguments ?? []) {
+    const argument = field.args.find((each) => each.name === name.value)
+    const rule = argument && ruleOf(argument)
+    if (!rule || rule === inherited) continue
+    walk.argumentRules.add(rule)
+    for (const scope of rule.scopes) walk.scopes.add(scope)
+    walk.stepUp ||= rule.stepUp
+  }
   const rule = ruleOf(field)
   if (!rule || rule === inherited) return
   for (const scope of rule.scopes) walk.scopes.add(scope)
@@ -115,7 +127,7 @@ function costOfField(
 ): number {
   const field = 'getFields' in parent ? parent.getFields()[node.name.value] : undefined
   if (!field) return 0
-  note(walk, field)
+  note(walk, node, field)
   const { cost } = field.extensions as FieldExtensions
   const type = getNamedType(field.type)
   const weight = cost?.weight ?? (isLeafType(type) ? 0 : 1)
@@ -143,7 +155,15 @@ export function analyse(
       node.kind === Kind.FRAGMENT_DEFINITION ? [[node.name.value, node] as const] : [],
     ),
   )
-  const walk: Walk = { schema, fragments, variables, scopes: new Set(), stepUp: false, issues: [] }
+  const walk: Walk = {
+    schema,
+    fragments,
+    variables,
+    scopes: new Set(),
+    stepUp: false,
+    argumentRules: new Set(),
+    issues: [],
+  }
   const cost = costOf(walk, operation.selectionSet, root, 1, [])
   if (walk.issues.length) throw badInput(walk.issues)
   if (cost > maxCost)
@@ -159,6 +179,7 @@ export function analyse(
     kind: operation.operation,
     scopes: [...walk.scopes].sort(),
     stepUp: walk.stepUp,
+    argumentRules: [...walk.argumentRules],
     cost,
   }
 }

@@ -8,7 +8,7 @@ import { getDatamodel } from '../generated/pothos.ts'
 import type PrismaTypes from '../generated/pothos.ts'
 import { badInput } from '../kernel/errors.ts'
 import { decodeNodeId, encodeNodeId } from '../kernel/nodeId.ts'
-import { authenticated } from '../kernel/rule.ts'
+import { authenticated, isPublic } from '../kernel/rule.ts'
 import type { GraphContext } from './context.ts'
 import { defaultPageSize, inherited, maxPageSize, unauthorized } from './rules.ts'
 
@@ -77,7 +77,18 @@ export const builder = new SchemaBuilder<Types>({
 builder.addScalarType('DateTime', DateTimeISOResolver)
 builder.addScalarType('JSON', JSONResolver)
 
-builder.queryType({ description: 'Reads. Each runs as the caller, under row level security.' })
+builder.queryType({
+  description: 'Reads. Each runs as the caller, under row level security.',
+  fields: (t) => ({
+    apiVersion: t.string({
+      rule: isPublic,
+      dataClass: 'public',
+      nullable: false,
+      description: 'Version of this contract; it grows without breaking.',
+      resolve: () => '1',
+    }),
+  }),
+})
 builder.mutationType({
   description: 'Writes. Each is one operation: one transaction with its audit event, or nothing.',
 })

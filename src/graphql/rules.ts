@@ -20,6 +20,9 @@ export type FieldRule = Rule | typeof inherited
 export const maxPageSize = 100
 export const defaultPageSize = 20
 
+/** How sensitive a value is; handling follows from it (docs/authorization.md). */
+export type DataClass = 'public' | 'internal' | 'personal' | 'secret'
+
 /** Weight of one resolution and, for plain lists, the most items it can give. */
 export type Cost = { weight?: number; assumedSize?: number }
 
@@ -30,6 +33,8 @@ declare global {
       /** Who may read this field. The build fails without one. */
       rule?: FieldRule
       cost?: Cost
+      /** Default: `internal`, what members of an organisation share. */
+      dataClass?: DataClass
       /** The field makes the request act as somebody else (sign-in), so what is below it is judged when it resolves. */
       changesActor?: boolean
     }
@@ -44,7 +49,7 @@ declare global {
   }
 }
 
-export type FieldExtensions = { rule?: FieldRule; cost?: Cost; changesActor?: boolean }
+export type FieldExtensions = { rule?: FieldRule; cost?: Cost; dataClass?: DataClass; changesActor?: boolean }
 
 const roots = new Set(['Query', 'Mutation', 'Subscription'])
 
@@ -68,6 +73,18 @@ function directivesOf(rule: FieldRule): Record<string, object> {
   }
 }
 
+type Selection = (args: unknown, context: GraphContext, ...rest: unknown[]) => object
+
+/** A selection that loads nothing for a caller whom the field refuses, so that what is denied is not even read. */
+function loadedIfPermitted(extensions: Readonly<Record<string, unknown>>, rule: Rule): object {
+  const selection = extensions['pothosPrismaSelect']
+  if (!selection) return {}
+  const select: Selection = typeof selection === 'function' ? (selection as Selection) : () => ({ select: selection })
+  const narrowed: Selection = (args, context, ...rest) =>
+    holds(context.actor, rule) ? select(args, context, ...rest) : { select: {} }
+  return { pothosPrismaSelect: narrowed }
+}
+
 /**
  * Turns each field's `rule` into what enforces and shows it: the scope-auth check before its resolver, the directives
  * of the printed schema, and the extension that the analysis, the documentation and the tests read.
@@ -75,10 +92,9 @@ function directivesOf(rule: FieldRule): Record<string, object> {
  */
 class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
   override onOutputFieldConfig(config: PothosOutputFieldConfig<Types>): PothosOutputFieldConfig<Types> {
-    const options = config.pothosOptions as PothosOutputFieldConfig<Types>['pothosOptions'] &
-      FieldExtensions & { directives?: object }
+    const options = config.pothosOptions as PothosOutputFieldConfig<Types>['pothosOptions'] & FieldExtensions
     const name = `${config.parentType}.${config.name}`
-    const { rule, cost, changesActor } = options
+    const { rule, cost, dataClass, changesActor } = options
     if (rule === undefined)
       throw new Error(`${name} has no rule. Say who may read it: rule: scope('…'), inherited or isPublic.`)
     if (rule === inherited && roots.has(config.parentType))
@@ -92,8 +108,16 @@ class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
           }
     return {
       ...config,
-      extensions: { ...config.extensions, rule, ...(cost ? { cost } : {}), ...(changesActor ? { changesActor } : {}) },
-      pothosOptions: { ...options, ...check, directives: { ...options.directives, ...directivesOf(rule) } },
+      extensions: {
+        ...config.extensions,
+        ...(rule === inherited ? {} : loadedIfPermitted(config.extensions ?? {}, rule)),
+        rule,
+        directives: { ...(config.extensions?.['directives'] as object), ...directivesOf(rule) },
+        ...(cost ? { cost } : {}),
+        ...(dataClass ? { dataClass } : {}),
+        ...(changesActor ? { changesActor } : {}),
+      },
+      pothosOptions: { ...options, ...check },
     } as PothosOutputFieldConfig<Types>
   }
 
@@ -104,6 +128,8 @@ class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
       : `${config.parentType}.${config.name}`
     if (rule === undefined)
       throw new Error(`${name} has no rule. Say who may give it: rule: inherited, or a scope of its own.`)
+    if (rule !== inherited && !config.parentField)
+      throw new Error(`${name} is part of an input object: give the argument that takes it a rule of its own instead.`)
     return {
       ...config,
       extensions: {

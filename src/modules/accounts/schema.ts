@@ -9,8 +9,9 @@ export const User = builder.prismaNode('User', {
   id: { field: 'id', rule: scope('org:read') },
   select: { id: true },
   fields: (t) => ({
-    name: t.exposeString('name', { rule: scope('org:read'), nullable: false }),
+    name: t.exposeString('name', { dataClass: 'personal', rule: scope('org:read'), nullable: false }),
     email: t.exposeString('email', {
+      dataClass: 'personal',
       rule: allOf(scope('org:read'), selfOrAdmin),
       description: 'To the person and to administrators.',
     }),

@@ -15,7 +15,7 @@ const AuditEvent = builder.prismaNode('AuditEvent', {
     userId: t.string({ rule: read, select: { userId: true }, resolve: ({ userId }) => userId }),
     target: t.exposeString('target', { rule: read, nullable: true }),
     detail: t.expose('detail', { type: 'JSON', rule: read, nullable: true }),
-    ip: t.exposeString('ip', { rule: read, nullable: true }),
+    ip: t.exposeString('ip', { dataClass: 'personal', rule: read, nullable: true }),
     requestId: t.exposeString('requestId', { rule: read, nullable: true }),
     createdAt: t.expose('createdAt', { type: 'DateTime', rule: read, nullable: false }),
     sequence: t.string({

@@ -93,6 +93,7 @@ const RequestLogEntry = builder.prismaNode('RequestLog', {
     tool: t.exposeString('tool', { rule: read, nullable: true }),
     userId: t.exposeString('userId', { rule: read, nullable: false }),
     arguments: t.expose('arguments', {
+      dataClass: 'personal',
       type: 'JSON',
       rule: read,
       nullable: true,
@@ -100,8 +101,8 @@ const RequestLogEntry = builder.prismaNode('RequestLog', {
     }),
     status: t.exposeString('status', { rule: read, nullable: false }),
     durationMs: t.exposeInt('durationMs', { rule: read, nullable: false }),
-    ip: t.exposeString('ip', { rule: read, nullable: true }),
-    userAgent: t.exposeString('userAgent', { rule: read, nullable: true }),
+    ip: t.exposeString('ip', { dataClass: 'personal', rule: read, nullable: true }),
+    userAgent: t.exposeString('userAgent', { dataClass: 'personal', rule: read, nullable: true }),
     requestId: t.exposeString('requestId', { rule: read, nullable: false }),
     createdAt: t.expose('createdAt', { type: 'DateTime', rule: read, nullable: false }),
   }),

@@ -76,10 +76,12 @@ export const Viewer = builder.objectRef<Member>('Viewer').implement({
       resolve: ({ scopes }) => [...scopes],
     }),
     name: t.string({
+      dataClass: 'personal',
       rule: scope('user:read'),
       resolve: async (viewer, _args, { tx }) => (await self(viewer, tx))?.name,
     }),
     email: t.string({
+      dataClass: 'personal',
       rule: scope('user:read'),
       resolve: async (viewer, _args, { tx }) => (await self(viewer, tx))?.email,
     }),
@@ -126,6 +128,7 @@ const AuthPayload = builder.objectRef<SignedIn>('AuthPayload').implement({
   description: 'A session that was just opened. The rest of the request acts as its user.',
   fields: (t) => ({
     accessToken: t.string({
+      dataClass: 'secret',
       rule: inherited,
       nullable: false,
       description: 'Send as `Authorization: Bearer …`. Keep in memory only.',

@@ -1,0 +1,90 @@
+import { getIntrospectionQuery } from 'graphql'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createKey, createService, seedOrganization, type Organization } from '../harness/seed.ts'
+import { createWorld, type World } from '../harness/world.ts'
+
+let world: World
+let org: Organization
+beforeAll(async () => {
+  world = await createWorld()
+  org = await seedOrganization(world)
+  await createService(world, org.admin, { slug: 'one', endpoint: 'https://upstream.example/secret-path' })
+})
+afterAll(() => world.close())
+
+describe('a denied field', () => {
+  it('is null with what it requires, beside the fields that are permitted', async () => {
+    const { data, errors, status } = await world.graphql<any>(
+      '{ service(slug: "one") { slug endpoint } }',
+      {},
+      org.viewer,
+    )
+    expect(status).toBe(200)
+    expect(data.service).toEqual({ slug: 'one', endpoint: null })
+    expect(errors).toMatchObject([
+      { path: ['service', 'endpoint'], extensions: { code: 'FORBIDDEN', requires: { scopes: ['mcp:write'] } } },
+    ])
+  })
+
+  it('is not even read from the database', async () => {
+    world.statements.length = 0
+    await world.graphql('{ service(slug: "one") { slug endpoint } }', {}, org.viewer)
+    expect(world.statements.join()).toContain('"slug"')
+    expect(world.statements.join()).not.toContain('"endpoint"')
+    world.statements.length = 0
+    await world.graphql('{ service(slug: "one") { slug endpoint } }', {}, org.developer)
+    expect(world.statements.join()).toContain('"endpoint"')
+  })
+
+  it('does not run its resolver: a denied list costs no statement', async () => {
+    world.statements.length = 0
+    const { code } = await world.graphql('{ auditTrail(first: 1) { edges { node { action } } } }', {}, org.viewer)
+    expect(code).toBe('FORBIDDEN')
+    expect(world.statements).toEqual([])
+  })
+
+  it('says nothing about what exists: a colleague’s e-mail is null with the policy’s name', async () => {
+    const { data, errors } = await world.graphql<any>(
+      '{ organization { members(first: 5) { edges { node { user { id email } } } } } }', {}, org.viewer) // prettier-ignore
+    const emails = data.organization.members.edges.map((edge: any) => edge.node.user.email)
+    expect(emails.filter(Boolean)).toEqual([org.viewer.email])
+    expect(
+      errors.every(
+        ({ extensions }) => extensions.code === 'FORBIDDEN' && (extensions['requires'] as any).policy === 'selfOrAdmin',
+      ),
+    ).toBe(true)
+  })
+})
+
+describe('introspection', () => {
+  const fieldsOf = async (as?: { authorization: string }) => {
+    const { data } = await world.graphql<any>(getIntrospectionQuery(), {}, as)
+    const types = data.__schema.types as { name: string; fields?: { name: string }[] }[]
+    return (name: string) => types.find((type) => type.name === name)?.fields?.map((field) => field.name) ?? null
+  }
+
+  it('shows a stranger the doors of signing in and nothing of the domain', async () => {
+    const fields = await fieldsOf()
+    expect(fields('Query')).toEqual(['apiVersion'])
+    expect(fields('Mutation')).toEqual(expect.arrayContaining(['signIn', 'signUp']))
+    expect(fields('Service')).toBeNull()
+    expect(fields('Mutation')).not.toContain('createService')
+  })
+
+  it('shows each caller what they may use', async () => {
+    const viewer = await fieldsOf(org.viewer)
+    const admin = await fieldsOf(org.admin)
+    expect(viewer('Mutation')).toContain('callTool')
+    expect(viewer('Mutation')).not.toContain('createService')
+    expect(viewer('Service')).not.toContain('endpoint')
+    expect(viewer('AuditEvent')).toBeNull()
+    expect(admin('Service')).toContain('endpoint')
+    expect(admin('AuditEvent')).toContain('hash')
+  })
+
+  it('is not open to a key by a document of its own', async () => {
+    const key = await createKey(world, org.admin, ['mcp:read'])
+    const { code } = await world.graphql(getIntrospectionQuery(), {}, { authorization: key.authorization })
+    expect(code).toBe('PERSISTED_QUERY_REQUIRED')
+  })
+})
