@@ -13,6 +13,7 @@ import { createGraphQL } from './graphql.ts'
 import { createGraphiql } from './graphiql.ts'
 import { secured } from './headers.ts'
 import { originReader } from './origin.ts'
+import { assertOwnOrigin, challenge, resourceMetadata } from './protectedResource.ts'
 
 type Route = { request: Request; url: URL; origin: Origin }
 
@@ -52,8 +53,9 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
   const originOf = originReader(config.trustedProxies)
   let draining = false
 
-  async function mcp({ request, url, origin }: Route, organization: string, service: string): Promise<Response> {
+  async function mcp({ request, origin }: Route, organization: string, service: string): Promise<Response> {
     only(request, 'GET', 'POST', 'DELETE')
+    assertOwnOrigin(platform.publicUrl, request)
     const actor = await authenticate(platform, request.headers, origin)
     if (!isMember(actor)) throw new AppError('UNAUTHENTICATED', 'Send an API key or an access token.')
     if (!actor.scopes.includes('mcp:read'))
@@ -62,7 +64,6 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       })
     if (organization !== (await organizationSlugOf(platform, actor))) throw notFound('service')
     const passage = await passageTo(platform, actor, service)
-    void url
     return gateway(platform).handle(passage, request)
   }
 
@@ -91,6 +92,8 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     if (pathname === '/readyz') return ready()
     if (pathname === '/.well-known/jwks.json')
       return json(await keyring(platform).jwks(), { 'Cache-Control': 'public, max-age=300' })
+    const metadata = resourceMetadata(platform.publicUrl, pathname)
+    if (metadata) return json(metadata)
     if (pathname === '/') return new Response(null, { status: 302, headers: { Location: '/graphql' } })
     const asset = graphiql.asset(pathname, request.headers)
     if (asset) return asset
@@ -102,10 +105,8 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       return new Response(null, { status: 405, headers: { Allow: thrown.methods.join(', ') } })
     const error = translate(thrown)
     report(log, origin.requestId, error)
-    const challenge = error.status === 401 ? { 'WWW-Authenticate': 'Bearer realm="mcp", error="invalid_token"' } : {}
-    void request
-    void url
-    return errorResponse(error, origin.requestId, challenge)
+    const presented = request.headers.has('authorization') || request.headers.has('x-api-key')
+    return errorResponse(error, origin.requestId, challenge(platform.publicUrl, url.pathname, error, presented))
   }
 
   return {
