@@ -14,7 +14,7 @@ export type Downstream = {
   signal: AbortSignal | undefined
   /** Its era, and what it can be asked while it waits. */
   caller: Caller
-  /** Log messages below this are not passed on; without one, none are. */
+  /** Log messages below this are not passed on. Without one, a legacy client gets what the upstream chooses to send, a modern one nothing. */
   logLevel: LoggingLevel | undefined
   notify: (notification: Notification) => void
   /** Asks the client itself. Absent where there is no way to. */
@@ -130,8 +130,9 @@ export class Relay {
     inputSchema?: unknown,
   ): Promise<Json> {
     const { caller, signal, logLevel, ask, notify } = downstream
+    const wanted = logLevel ?? (caller.era === 'legacy' ? 'debug' : undefined)
     const onNotification = (notification: Notification): void => {
-      if (notification.method === 'notifications/message' && !louder(notification.params?.['level'], logLevel)) return
+      if (notification.method === 'notifications/message' && !louder(notification.params?.['level'], wanted)) return
       notify(notification)
     }
     const options = { capabilities: caller.capabilities, signal, logLevel, onNotification, onRequest: ask, inputSchema }

@@ -1,27 +1,16 @@
 import { ProtocolError, type JSONRPCRequest } from '@modelcontextprotocol/client'
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
-import type { Relay } from './relay.ts'
+import { callerOf, changes, failed, watch, type Client, type Legacy } from './relayChanges.ts'
 import { answerMs, assertMayAsk } from './relayAsking.ts'
-import {
-  mintSessionId,
-  readSessionId,
-  type ClientMemories,
-  type ClientMemory,
-  type ClientSession,
-} from './relayClients.ts'
+import { mintSessionId, readSessionId, type ClientMemory, type ClientSession } from './relayClients.ts'
 import { invalidParams, wireError } from './relayErrors.ts'
 import { isLoggingLevel } from './relayLogging.ts'
 import { announced } from './relayModern.ts'
-import { EventStream, lazily } from './relayStream.ts'
-import type { Json, Passage } from './types.ts'
-import type { Caller, UpstreamPool } from './upstream.ts'
+import { lazily } from './relayStream.ts'
+import type { Json } from './types.ts'
 import { abandonable } from './upstreamDeadline.ts'
 import type { Ask } from './upstreamExchange.ts'
-import type { ChangeEvent, UpstreamSession } from './upstreamSession.ts'
-
-type Legacy = { relay: Relay; pool: UpstreamPool; memories: ClientMemories; passage: Passage; requestId: string }
-type Client = { session: ClientSession | undefined; memory: ClientMemory | undefined }
 
 /** Revisions that are begun with `initialize`, newest first. */
 const versions = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05', '2024-10-07'] as const
@@ -44,8 +33,6 @@ const incoming = z.union([
 ])
 type Incoming = z.infer<typeof incoming>
 
-const failed = (status: number, code: number, message: string, headers: Record<string, string> = {}): Response =>
-  Response.json({ jsonrpc: '2.0', id: null, error: { code, message } }, { status, headers })
 const accepted = (): Response => new Response(null, { status: 202 })
 
 /** Serves the revisions up to 2025-11-25: the handshake, requests, answers to what the client was asked, change events. */
@@ -102,11 +89,6 @@ async function batch(legacy: Legacy, client: Client, request: Request, body: rea
     await Promise.all(requests.map((each) => answer(legacy, client, each, request.signal, undefined))),
   )
 }
-
-const callerOf = (session: ClientSession | undefined): Caller => ({
-  era: 'legacy',
-  capabilities: session?.capabilities ?? {},
-})
 
 const isRequest = (message: Incoming): message is Extract<Incoming, { id: string | number; method: string }> =>
   'method' in message && 'id' in message
@@ -177,7 +159,7 @@ async function perform(
   send: ((message: object) => void) | undefined,
 ): Promise<Json> {
   const { relay, passage, requestId } = legacy
-  if (method === 'logging/setLevel') return setLevel(client, params)
+  if (method === 'logging/setLevel') return setLevel(legacy, client, params)
   if (method === 'resources/subscribe' || method === 'resources/unsubscribe')
     return watch(legacy, client, method, params)
   const capabilities = (send && client.session?.capabilities) ?? {}
@@ -188,7 +170,7 @@ async function perform(
       requestId,
       signal,
       caller: { era: 'legacy', capabilities },
-      logLevel: client.memory?.logLevel ?? 'debug',
+      logLevel: client.memory?.logLevel,
       multiRoundTrip: false,
       notify: (notification) => send?.({ jsonrpc: '2.0', ...notification }),
       ask: send && client.memory ? asking(client.memory, capabilities, signal, send) : undefined,
@@ -221,78 +203,13 @@ const asking =
     }
   }
 
-function setLevel({ memory }: Client, { level }: Json): Json {
+/** The upstream is set no quieter than anybody who shares its connection wants; what is too quiet is left out here. */
+async function setLevel({ pool, passage }: Legacy, { session, memory }: Client, { level }: Json): Promise<Json> {
   if (!isLoggingLevel(level)) throw new ProtocolError(invalidParams, 'Invalid params: no such logging level')
   if (memory) memory.logLevel = level
+  await pool.use(passage.target, callerOf(session), ({ session: upstream }) => upstream.hearFrom(level))
   return {}
 }
-
-async function watch(
-  { pool, passage }: Legacy,
-  { session, memory }: Client,
-  method: string,
-  { uri }: Json,
-): Promise<Json> {
-  if (typeof uri !== 'string')
-    throw new ProtocolError(invalidParams, 'Invalid params: the URI of a resource is missing')
-  const stop = memory?.watched.get(uri)
-  if (method === 'resources/unsubscribe') {
-    memory?.watched.delete(uri)
-    stop?.()
-  } else if (!stop) {
-    const unwatch = await pool.use(passage.target, callerOf(session), ({ session: upstream }) => upstream.watch(uri))
-    if (memory) memory.watched.set(uri, unwatch)
-    else unwatch()
-  }
-  return {}
-}
-
-/** The stream on which a legacy client hears of changes, for as long as it stays. */
-async function changes(
-  { pool, passage, requestId }: Legacy,
-  { session, memory }: Client,
-  request: Request,
-): Promise<Response> {
-  if (!/text\/event-stream|\*\/\*/.test(request.headers.get('accept') ?? ''))
-    return failed(406, -32000, 'Not Acceptable: Client must accept text/event-stream')
-  if (!session) return failed(405, -32000, 'Method not allowed.', { allow: 'POST' })
-  try {
-    const hold = await pool.hold(passage.target, callerOf(session), request.signal)
-    const { session: upstream } = hold.connection
-    const stop = upstream.onChange((event) => {
-      if (event.kind === 'lost') leave()
-      else if (event.kind !== 'resource' || memory?.watched.has(event.uri))
-        stream.send({ jsonrpc: '2.0', ...notificationOf(event) })
-    })
-    if (memory) rewatch(memory, upstream)
-    const leave = (): void => {
-      stop()
-      hold.release()
-      stream.close()
-    }
-    const stream = new EventStream(leave)
-    request.signal.addEventListener('abort', leave, { once: true })
-    if (request.signal.aborted) leave()
-    return stream.response
-  } catch (error) {
-    return Response.json({ jsonrpc: '2.0', id: null, error: wireError(error, requestId) }, { status: 502 })
-  }
-}
-
-/** After the connection to the upstream has been lost, the client's watches go on on the new one. */
-function rewatch({ watched }: ClientMemory, upstream: UpstreamSession): void {
-  for (const [uri, stop] of watched) {
-    const watching = upstream.watch(uri)
-    watching.catch(() => undefined)
-    watched.set(uri, () => void watching.then((unwatch) => unwatch()).catch(() => undefined))
-    stop()
-  }
-}
-
-const notificationOf = (event: Exclude<ChangeEvent, { kind: 'lost' }>): object =>
-  event.kind === 'resource'
-    ? { method: 'notifications/resources/updated', params: event.params ?? { uri: event.uri } }
-    : { method: `notifications/${event.kind}/list_changed` }
 
 /** Members that only the 2026-07-28 revision has. */
 function withoutModernTerms({ resultType: _, ttlMs: __, cacheScope: ___, ...result }: Json): Json {

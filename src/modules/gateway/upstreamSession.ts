@@ -12,12 +12,14 @@ import {
   type PriorDiscovery,
   type ServerCapabilities,
 } from '@modelcontextprotocol/client'
+import { louder } from './relayLogging.ts'
 import type { Fetch, GatewayLimits, Json, UpstreamTarget } from './types.ts'
 import { abandonable, Deadline, wait } from './upstreamDeadline.ts'
 import { asUpstreamFailure, Cancelled, upstreamError, upstreamTimeout } from './upstreamErrors.ts'
 import { exchange, post, type Ask, type Link, type Notification } from './upstreamExchange.ts'
 import { boundedFetch, targetFetch } from './upstreamHttp.ts'
 import { standardHeaders } from './upstreamHeaders.ts'
+import { Shared } from './upstreamShared.ts'
 
 /** What the gateway tells upstreams about itself; nothing of the caller's client. */
 export const gatewayIdentity: Implementation = { name: 'mcp-online-platform', version: '1' }
@@ -68,8 +70,9 @@ export class UpstreamSession {
   readonly #link: Link
   readonly #options: SessionOptions
   readonly #flights = new Map<number, Flight>()
-  readonly #watched = new Map<string, { watchers: number; stop: Promise<() => void> }>()
+  readonly #watches = new Shared()
   readonly #listeners = new Set<(event: ChangeEvent) => void>()
+  #level: LoggingLevel | undefined
   // Far from the SDK client's own ids, which share the session.
   #nextId = 1_000_000
   #closed = false
@@ -145,6 +148,7 @@ export class UpstreamSession {
     const onRequest: Ask = (request) => deadline.whilePaused(() => ask(request))
     this.#flights.set(id, { progressToken: id, onNotification, onRequest })
     try {
+      if (options.logLevel !== undefined) await this.hearFrom(options.logLevel)
       const outgoing = this.#enveloped(id, params, options)
       const headers = this.era === 'modern' ? standardHeaders(method, outgoing, options.inputSchema) : {}
       const message = { id, method, ...(Object.keys(outgoing).length > 0 ? { params: outgoing } : {}) }
@@ -164,6 +168,13 @@ export class UpstreamSession {
   onChange(listener: (event: ChangeEvent) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  /** Makes a legacy upstream send log messages from this level up, if it does not already. */
+  async hearFrom(level: LoggingLevel): Promise<void> {
+    if (this.era === 'modern' || !this.capabilities.logging || louder(level, this.#level)) return
+    await this.request('logging/setLevel', { level })
+    this.#level = level
   }
 
   /** Sends away those who listen; calls that are running go on. */
@@ -247,25 +258,8 @@ export class UpstreamSession {
   }
 
   /** Hears about one resource until the last of those who asked for it has left. */
-  async watch(uri: string): Promise<() => void> {
-    const held = this.#watched.get(uri) ?? { watchers: 0, stop: this.#watch(uri) }
-    this.#watched.set(uri, held)
-    held.watchers++
-    let left = false
-    const leave = (): void => {
-      if (left) return
-      left = true
-      if (--held.watchers > 0) return
-      if (this.#watched.get(uri) === held) this.#watched.delete(uri)
-      void held.stop.then((stop) => stop()).catch(() => undefined)
-    }
-    try {
-      await held.stop
-    } catch (error) {
-      leave()
-      throw error
-    }
-    return leave
+  watch(uri: string): Promise<() => void> {
+    return this.#watches.join(uri, () => this.#watch(uri))
   }
 
   async #watch(uri: string): Promise<() => void> {
