@@ -8,6 +8,7 @@ import { system } from './kernel/actor.ts'
 import { closeResources, type Platform } from './kernel/platform.ts'
 import { createLog } from './kernel/log.ts'
 import { signUp } from './modules/organizations/operations.ts'
+import { rotateSigningKey } from './modules/sessions/rotation.ts'
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`)
 
@@ -65,6 +66,18 @@ admin
       if (!options.passwordStdin) print(`Password, shown once: ${password}`)
     })
   })
+
+program
+  .command('keys')
+  .description('The keys that sign access tokens.')
+  .command('rotate')
+  .description('Makes a new signing key; the one before verifies until its last token has expired.')
+  .action(() =>
+    withPlatform(async (platform) => {
+      const { kid } = await rotateSigningKey.run({ actor: system(), platform }, {})
+      print(`Signing with ${kid} from now on; running instances follow within a minute.`)
+    }),
+  )
 
 program
   .command('call')

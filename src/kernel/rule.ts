@@ -20,6 +20,8 @@ export type RowPolicy<Row = never> = { name: string; permits: (actor: Member, ro
  */
 export type Rule = {
   readonly public: boolean
+  /** The platform itself: the command line and its jobs. No credential that comes with a request suffices. */
+  readonly platform: boolean
   readonly scopes: readonly Scope[]
   readonly role: Role | null
   /** A person with a fresh second factor; an API key never suffices. */
@@ -29,11 +31,15 @@ export type Rule = {
   readonly mask: number
 }
 
+// A bit that no credential is ever given.
+const unattainable = 1 << 30
+
 const build = (parts: Partial<Omit<Rule, 'mask'>>): Rule => {
-  const rule = { public: false, scopes: [], role: null, stepUp: false, row: null, ...parts }
+  const rule = { public: false, platform: false, scopes: [], role: null, stepUp: false, row: null, ...parts }
   const mask = rule.public
     ? 0
-    : authenticatedBit |
+    : (rule.platform ? unattainable : 0) |
+      authenticatedBit |
       scopesMask(rule.scopes) |
       (rule.role ? atLeastMask(rule.role) : 0) |
       (rule.stepUp ? interactiveBit | freshMfaBit : 0)
@@ -42,6 +48,8 @@ const build = (parts: Partial<Omit<Rule, 'mask'>>): Rule => {
 
 /** Said aloud: anybody, signed in or not. */
 export const isPublic = build({ public: true })
+/** The platform's own affairs, which belong to no organisation: the operator's command line and scheduled jobs alone. */
+export const platformOnly = build({ platform: true })
 /** Any credential that stands, whatever its scopes. */
 export const authenticated = build({})
 /** Every one of these scopes. */
@@ -58,6 +66,7 @@ export function allOf(...rules: [Rule, Rule, ...Rule[]]): Rule {
   if (rows.length > 1) throw new TypeError('Two row policies in one rule: join them in one named policy.')
   return build({
     public: rules.every((rule) => rule.public),
+    platform: rules.some((rule) => rule.platform),
     scopes: [...new Set(rules.flatMap((rule) => rule.scopes))],
     role: rules.reduce<Role | null>(
       (highest, { role }) => (role && (!highest || rank(role) > rank(highest)) ? role : highest),
@@ -69,7 +78,8 @@ export function allOf(...rules: [Rule, Rule, ...Rule[]]): Rule {
 }
 
 /** Whether the actor holds what the rule asks for; the row policy is asked apart, when there is a row. */
-export const holds = (actor: Actor, rule: Rule): boolean => (actor.permissions & rule.mask) === rule.mask
+export const holds = (actor: Actor, rule: Rule): boolean =>
+  rule.platform ? actor.kind === 'system' : (actor.permissions & rule.mask) === rule.mask
 
 export const permitsRow = (actor: Actor, rule: Rule, row: unknown): boolean =>
   rule.row === null || (isMember(actor) && (rule.row.permits as (actor: Member, row: unknown) => boolean)(actor, row))

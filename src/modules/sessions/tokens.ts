@@ -23,6 +23,8 @@ const claims = z.object({
 export type AccessClaims = z.infer<typeof claims>
 
 const tokenType = 'at+jwt'
+/** Several times what is issued; nothing longer is hashed or parsed. */
+const longestTokenChars = 4096
 
 /** Signs a session's access token; at most `accessTokenTtlSeconds` long, and never longer than the session. */
 export async function issueAccessToken(
@@ -91,6 +93,7 @@ async function verify(platform: Platform, token: string): Promise<AccessClaims> 
 /** The member that an access token speaks for. Throws `TOKEN_EXPIRED` or `UNAUTHENTICATED`, never saying why in detail. */
 export async function memberOfToken(platform: Platform, token: string, origin: Origin): Promise<Member> {
   try {
+    if (token.length > longestTokenChars) throw new errors.JWTInvalid('longer than any that was issued')
     const { sub, org, role, scope, sid, mfa_at } = await verify(platform, token)
     const mfaAt = mfa_at === undefined ? null : new Date(mfa_at * 1000)
     return member(
