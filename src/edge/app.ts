@@ -12,6 +12,8 @@ import { errorResponse, report, translate } from './failures.ts'
 import { createGraphQL } from './graphql.ts'
 import { createGraphiql } from './graphiql.ts'
 import { secured } from './headers.ts'
+import { leakReport } from './leakReports.ts'
+import { admitted, charge, limitFields, mcpCallCost } from './limits.ts'
 import { originReader } from './origin.ts'
 import { assertOwnOrigin, challenge, resourceMetadata } from './protectedResource.ts'
 
@@ -56,13 +58,14 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
   async function mcp({ request, origin }: Route, organization: string, service: string): Promise<Response> {
     only(request, 'GET', 'POST', 'DELETE')
     assertOwnOrigin(platform.publicUrl, request)
-    const actor = await authenticate(platform, request.headers, origin)
+    const actor = await admitted(platform, origin, authenticate(platform, request.headers, origin))
     if (!isMember(actor)) throw new AppError('UNAUTHENTICATED', 'Send an API key or an access token.')
     if (!actor.scopes.includes('mcp:read'))
       throw new AppError('FORBIDDEN', 'Your credential does not permit this.', {
         extensions: { requires: { scopes: ['mcp:read'] } },
       })
     if (organization !== (await organizationSlugOf(platform, actor))) throw notFound('service')
+    await charge(platform, actor, mcpCallCost)
     const passage = await passageTo(platform, actor, service)
     return gateway(platform).handle(passage, request)
   }
@@ -83,10 +86,14 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     if (pathname === '/graphql') {
       if (wantsPage(request) && !url.search) return graphiql.page()
       only(request, 'GET', 'POST')
-      return graphql(request, url, await authenticate(platform, request.headers, origin))
+      return graphql(request, url, await admitted(platform, origin, authenticate(platform, request.headers, origin)))
     }
     const [, organization, service] = /^\/mcp\/([a-z0-9-]{1,63})\/([a-z0-9-]{1,63})$/.exec(pathname) ?? []
     if (organization && service) return mcp(at, organization, service)
+    if (pathname === '/leak-reports' && config.leakReportKeys) {
+      only(request, 'POST')
+      return leakReport(platform, request, origin)
+    }
     only(request, 'GET', 'HEAD')
     if (pathname === '/healthz') return json({ status: 'ok' })
     if (pathname === '/readyz') return ready()
@@ -114,6 +121,7 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       const started = performance.now()
       const at = { request, url: new URL(request.url), origin: originOf(request, peer.remoteAddress ?? null) }
       const response = secured(await route(at).catch((thrown: unknown) => failed(thrown, at)), at.origin.requestId)
+      for (const [name, value] of Object.entries(limitFields(at.origin))) response.headers.set(name, value)
       const { requestId, ip } = at.origin
       const durationMs = Math.round(performance.now() - started)
       log.info(

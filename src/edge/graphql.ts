@@ -78,7 +78,11 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
         const result = await execute({ ...call, schema: seen, contextValue: context })
         return {
           ...result,
-          extensions: { ...result.extensions, cost: { requested: analysis.cost, remaining }, statements: context.statements },
+          extensions: {
+            ...result.extensions,
+            cost: { requested: analysis.cost, remaining },
+            statements: context.statements,
+          },
         }
       } finally {
         await context.close()

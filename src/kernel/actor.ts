@@ -20,6 +20,12 @@ type Common = { origin: Origin; /** Bits of `permissions.ts`. */ permissions: nu
 export type Anonymous = Common & { kind: 'anonymous' }
 /** The platform itself: sign-in, jobs, the command line. Its database role is its own, and it is never made from a request's headers. */
 export type System = Common & { kind: 'system' }
+/** What an API key is limited to, beside its scopes. */
+export type KeyLimits = {
+  /** Null: every service of the organisation. */
+  serviceIds: readonly string[] | null
+  requestsPerMinute: number | null
+}
 /** Somebody who acts in exactly one organisation, through a session (`user`) or an API key (`apiKey`). */
 export type Member = Common & {
   kind: 'user' | 'apiKey'
@@ -29,6 +35,7 @@ export type Member = Common & {
   /** The session's or the API key's id. */
   credentialId: string
   mfaAt: Date | null
+  limits?: KeyLimits
 }
 
 /** One principal for all callers, made at the edge, passed down, never re-read from a header. */
@@ -48,6 +55,7 @@ export const system = (origin: Origin = nowhere): System => ({ kind: 'system', o
 type MemberFacts = Pick<Member, 'kind' | 'userId' | 'orgId' | 'role' | 'credentialId' | 'mfaAt' | 'origin'> & {
   /** The scopes the credential was given; the role's limits are applied here. */
   given: readonly string[]
+  limits?: KeyLimits
 }
 
 /** A member with the permissions that role, credential and second factor give at this moment. */
@@ -64,3 +72,7 @@ export function member({ given, ...facts }: MemberFacts, now: Date): Member {
 }
 
 export const isMember = (actor: Actor): actor is Member => actor.kind === 'user' || actor.kind === 'apiKey'
+
+/** Whether a credential may reach a service at all; what it may do there is the scopes' affair. */
+export const reaches = ({ limits }: Member, serviceId: string): boolean =>
+  !limits?.serviceIds || limits.serviceIds.includes(serviceId)

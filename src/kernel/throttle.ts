@@ -44,7 +44,12 @@ export class Throttle {
 
   async #refill(key: string, wanted: number, { limit, windowSeconds, withoutStore }: Quota): Promise<void> {
     const take = Math.max(wanted, Math.floor(limit / 100), 1)
-    const { total, msLeft } = await counters(this.#platform).add(`${this.#name}:${key}`, take, windowSeconds, withoutStore)
+    const { total, msLeft } = await counters(this.#platform).add(
+      `${this.#name}:${key}`,
+      take,
+      windowSeconds,
+      withoutStore,
+    )
     const granted = Math.max(0, Math.min(take, limit - total + take))
     const known = this.#share(key)
     this.#shares.set(key, {

@@ -1,10 +1,11 @@
 import { builder } from '../../graphql/builder.ts'
 import { expose } from '../../graphql/expose.ts'
 import { inherited } from '../../graphql/rules.ts'
+import { encodeNodeId } from '../../kernel/nodeId.ts'
 import type { Secret } from '../../kernel/secret.ts'
 import { scope } from '../../kernel/rule.ts'
 import { memberOf } from '../organizations/schema.ts'
-import { createApiKey, revokeApiKey } from './operations.ts'
+import { createApiKey, revokeApiKey, rotateApiKey } from './operations.ts'
 
 const own = scope('user:token')
 
@@ -20,6 +21,27 @@ export const ApiKey = builder.prismaNode('ApiKey', {
     expiresAt: t.expose('expiresAt', { type: 'DateTime', rule: own, nullable: true }),
     lastUsedAt: t.expose('lastUsedAt', { type: 'DateTime', rule: own, nullable: true }),
     revokedAt: t.expose('revokedAt', { type: 'DateTime', rule: own, nullable: true }),
+    revokedReason: t.exposeString('revokedReason', { rule: own, nullable: true }),
+    allowedCidrs: t.exposeStringList('allowedCidrs', {
+      rule: own,
+      nullable: false,
+      description: 'Networks that it works from; empty: any.',
+    }),
+    allowedServices: t.idList({
+      rule: own,
+      nullable: false,
+      description: 'Services that it reaches; empty: all of the organisation.',
+      select: { allowedServiceIds: true },
+      resolve: ({ allowedServiceIds }) => allowedServiceIds.map((id) => encodeNodeId('Service', id)),
+    }),
+    requestsPerMinute: t.exposeInt('requestsPerMinute', { rule: own, nullable: true }),
+    replacedBy: t.id({
+      rule: own,
+      nullable: true,
+      description: 'The key that took its place at a rotation.',
+      select: { replacedBy: { select: { id: true } } },
+      resolve: ({ replacedBy }) => (replacedBy ? encodeNodeId('ApiKey', replacedBy.id) : null),
+    }),
     owner: t.relation('user', { rule: own, nullable: true }),
   }),
 })
@@ -42,9 +64,21 @@ const CreatedApiKey = builder.objectRef<{ apiKey: { id: string }; secret: Secret
   description: 'The only answer that ever holds the secret.',
   fields: (t) => ({
     apiKey: t.field({ type: ApiKey, rule: inherited, nullable: true, resolve: ({ apiKey }) => apiKey }),
-    secret: t.string({ rule: inherited, nullable: false, resolve: ({ secret }) => secret.reveal() }),
+    secret: t.string({
+      dataClass: 'secret',
+      rule: inherited,
+      nullable: false,
+      resolve: ({ secret }) => secret.reveal(),
+    }),
   }),
 })
 
 expose(createApiKey, { type: CreatedApiKey, description: 'Makes a key. Store the secret now: it is not shown again.' })
-expose(revokeApiKey, { type: ApiKey, description: 'Ends a key at once, on every instance.' })
+expose(rotateApiKey, {
+  type: CreatedApiKey,
+  description: 'Gives a new key in the place of one of yours, which works on until the overlap ends.',
+})
+expose(revokeApiKey, {
+  type: ApiKey,
+  description: 'Ends a key at once, on every instance, with those that it replaced and those that it made.',
+})

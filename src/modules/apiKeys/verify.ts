@@ -1,49 +1,114 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { member, system, type Member, type Origin } from '../../kernel/actor.ts'
+import { appendAudit } from '../../kernel/audit.ts'
 import { AppError } from '../../kernel/errors.ts'
+import { lockout } from '../../kernel/lockout.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import type { Secret } from '../../kernel/secret.ts'
+import { isWithin, sourceOf } from '../../kernel/source.ts'
 import { parseApiKey } from './format.ts'
+import { keyUse } from './keyUse.ts'
 
 /**
- * Remembers, by a keyed digest that never leaves the process, that a secret matched a stored hash. It spares bcrypt and
- * nothing else: the row is read at every request, so revocation and expiry hold at once.
+ * Remembers, by a keyed digest that never leaves the process, whether a secret matched a stored hash. It spares bcrypt and
+ * nothing else: the row is read at every request, so revocation, expiry and limits hold at once.
  */
-class MatchCache {
+class VerdictCache {
   readonly #key = randomBytes(32)
   readonly #matched = new LRUCache<string, Buffer>({ max: 10_000 })
+  // A program that keeps sending one dead key is one bad secret, not a thousand guesses.
+  readonly #failed = new LRUCache<string, true>({ max: 10_000 })
 
-  #digest(secret: Secret, hash: string): Buffer {
-    return createHmac('sha256', this.#key).update(hash).update('\0').update(secret.reveal()).digest()
+  #digest(publicId: string, secret: Secret, hash: string): Buffer {
+    const text = `${publicId}\0${hash}\0${secret.reveal()}`
+    return createHmac('sha256', this.#key).update(text).digest()
   }
 
-  has(publicId: string, secret: Secret, hash: string): boolean {
+  matched(publicId: string, secret: Secret, hash: string): boolean {
     const known = this.#matched.get(publicId)
-    return known !== undefined && timingSafeEqual(known, this.#digest(secret, hash))
+    return known !== undefined && timingSafeEqual(known, this.#digest(publicId, secret, hash))
   }
 
-  add(publicId: string, secret: Secret, hash: string): void {
-    this.#matched.set(publicId, this.#digest(secret, hash))
+  failed(publicId: string, secret: Secret, hash: string): boolean {
+    return this.#failed.has(this.#digest(publicId, secret, hash).toString('base64'))
+  }
+
+  keep(publicId: string, secret: Secret, hash: string, same: boolean): void {
+    const digest = this.#digest(publicId, secret, hash)
+    if (same) this.#matched.set(publicId, digest)
+    else this.#failed.set(digest.toString('base64'), true)
   }
 }
 
-const matches = resource(() => new MatchCache())
+const verdicts = resource(() => new VerdictCache())
+
+// Sources are locked, never keys: nobody can lock a stranger's key out. A key that this instance knows needs no bcrypt, so
+// it works on even from a source that is locked.
+const bySource = lockout('apiKey:source', (config) => ({
+  freeFailures: config.apiKeyFailuresPerSource,
+  firstLockSeconds: config.firstLockSeconds,
+  longestLockSeconds: config.longestLockSeconds,
+  forgetSeconds: 3600,
+  onSuccess: 'giveBack',
+  code: 'RATE_LIMITED',
+  message: 'Too many bad API keys from your address. Try again later.',
+}))
 
 const refused = (): AppError => new AppError('UNAUTHENTICATED', 'The API key is not valid.')
 
-type Row = { id: string; orgId: string; userId: string; secretHash: string; scopes: string[]; role: Member['role'] }
+type Row = {
+  id: string
+  orgId: string
+  userId: string
+  secretHash: string
+  scopes: string[]
+  role: Member['role']
+  allowedCidrs: string[]
+  allowedServiceIds: string[]
+  requestsPerMinute: number | null
+  lastUsedAt: Date | null
+}
 
 async function find(platform: Platform, publicId: string, origin: Origin): Promise<Row | null> {
   const rows = await platform.database.read(
     system(origin),
     (tx) => tx.$queryRaw<Row[]>`
-      SELECT k.id::text, k.org_id::text AS "orgId", k.user_id::text AS "userId", k.secret_hash AS "secretHash", k.scopes, m.role::text AS role
+      SELECT k.id::text, k.org_id::text AS "orgId", k.user_id::text AS "userId", k.secret_hash AS "secretHash", k.scopes, m.role::text AS role,
+        k.allowed_cidrs AS "allowedCidrs", k.allowed_service_ids::text[] AS "allowedServiceIds",
+        k.requests_per_minute AS "requestsPerMinute", k.last_used_at AS "lastUsedAt"
       FROM api_keys k JOIN memberships m ON m.org_id = k.org_id AND m.user_id = k.user_id JOIN users u ON u.id = k.user_id
       WHERE k.public_id = ${publicId} AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
         AND m.deactivated_at IS NULL AND u.disabled_at IS NULL`,
   )
   return rows[0] ?? null
+}
+
+async function recordLock(platform: Platform, origin: Origin, row: Row | null, seconds: number): Promise<void> {
+  const about = row ? { orgId: row.orgId, userId: row.userId, target: row.id } : {}
+  const entry = { action: 'apiKey.sourceLocked', detail: { seconds, source: sourceOf(origin) }, ...about }
+  const as = system(origin)
+  await platform.database.transact(as, (tx) => appendAudit(tx, as, entry, 'denied', platform.clock()))
+}
+
+/** Whether the secret is the row's. An unknown id takes the work of a known one. */
+async function matches(platform: Platform, publicId: string, secret: Secret, row: Row | null, origin: Origin) {
+  const cache = verdicts(platform)
+  const hash = row?.secretHash ?? ''
+  if (row && cache.matched(publicId, secret, hash)) return true
+  if (cache.failed(publicId, secret, hash)) return false
+  const attempt = await bySource(platform).begin(sourceOf(origin))
+  const same = await platform.hasher.matches(secret, row?.secretHash ?? null).catch(async (error: unknown) => {
+    await attempt.withdraw()
+    throw error
+  })
+  cache.keep(publicId, secret, hash, same)
+  if (same) await attempt.succeeded()
+  else {
+    const seconds = attempt.failed()
+    if (seconds !== null) await recordLock(platform, origin, row, seconds)
+  }
+  return same
 }
 
 /** The member that an API key speaks for. Throws `UNAUTHENTICATED`, the same for every reason. */
@@ -52,15 +117,11 @@ export async function memberOfApiKey(platform: Platform, text: string, origin: O
   if (!parts) throw refused()
   const { publicId, secret } = parts
   const row = await find(platform, publicId, origin)
-  const cache = matches(platform)
-  if (!row || !cache.has(publicId, secret, row.secretHash)) {
-    // An unknown id takes the work of a known one.
-    if (!(await platform.hasher.matches(secret, row?.secretHash ?? null)) || !row) throw refused()
-    cache.add(publicId, secret, row.secretHash)
-  }
-  const { id, userId, orgId, role, scopes } = row
-  return member(
-    { kind: 'apiKey', userId, orgId, role, credentialId: id, mfaAt: null, origin, given: scopes },
-    platform.clock(),
-  )
+  if (!(await matches(platform, publicId, secret, row, origin)) || !row) throw refused()
+  const { id, userId, orgId, role, scopes, allowedCidrs, allowedServiceIds, requestsPerMinute, lastUsedAt } = row
+  if (allowedCidrs.length && !isWithin(origin, allowedCidrs)) throw refused()
+  keyUse(platform).note(id, lastUsedAt)
+  const limits = { serviceIds: allowedServiceIds.length ? allowedServiceIds : null, requestsPerMinute }
+  const facts = { kind: 'apiKey', userId, orgId, role, credentialId: id, mfaAt: null, origin, given: scopes } as const
+  return member({ ...facts, limits }, platform.clock())
 }

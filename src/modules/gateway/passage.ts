@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Member } from '../../kernel/actor.ts'
+import { reaches, type Member } from '../../kernel/actor.ts'
 import { AppError, notFound } from '../../kernel/errors.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { Secret } from '../../kernel/secret.ts'
@@ -63,7 +63,7 @@ const find = (platform: Platform, actor: Member, slug: string): Promise<Row[]> =
 /** The caller's way to one service. The same `NOT_FOUND` for a service that is absent, disabled or another organisation's. */
 export async function passageTo(platform: Platform, actor: Member, slug: string): Promise<Passage> {
   const [row] = await find(platform, actor, slug)
-  if (!row) throw notFound('service')
+  if (!row || !reaches(actor, row.id)) throw notFound('service')
   const headers = new Map<string, Secret>()
   if (row.credentialMode !== 'NONE') {
     if (!row.owner || !row.ciphertext)
