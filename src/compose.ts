@@ -75,10 +75,13 @@ function openOutbound(config: Config, { resolve, demoOrigin }: Overrides): Outbo
   const options: OutboundOptions = {
     allowedCidrs: config.upstreamAllowedCidrs,
     connectTimeoutMs: 10_000,
-    headersTimeoutMs: config.upstreamTimeoutSeconds * 1000,
+    // An upstream that answers in JSON sends headers only when the tool is done; the gateway keeps the deadline of a call.
+    headersTimeoutMs: config.upstreamTimeoutSeconds * 10_000,
     bodyTimeoutMs: config.upstreamTimeoutSeconds * 1000,
     maxResponseBytes: 16 * 2 ** 20,
     maxRedirects: 3,
+    // Each caller's session at an upstream may hold a stream of changes open beside its calls.
+    connectionsPerOrigin: 4096,
     ...(resolve ? { resolve } : {}),
   }
   const outbound = createOutbound(options)

@@ -15,7 +15,7 @@ export const gateway = resource((platform): Gateway => {
   const log = records(platform)
   return createGateway({
     fetch: (url, init) =>
-      platform.outbound.fetch(url, { ...init, maxResponseBytes: 64 * mebibyte, bodyTimeoutMs: requestMs * 10 }),
+      platform.outbound.fetch(url, { maxResponseBytes: 64 * mebibyte, bodyTimeoutMs: requestMs * 10, ...init }),
     record: (entry) => log.add(entry),
     clock: platform.clock,
     limits: {
