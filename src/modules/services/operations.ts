@@ -4,14 +4,14 @@ import type { Tx } from '../../kernel/database/door.ts'
 import { AppError, badInput } from '../../kernel/errors.ts'
 import { nodeId } from '../../kernel/nodeId.ts'
 import { operation } from '../../kernel/operation.ts'
-import { scope } from '../../kernel/rule.ts'
+import { allOf, scope, stepUp } from '../../kernel/rule.ts'
 import { Secret } from '../../kernel/secret.ts'
 
 export const credentialModes = z.enum({ NONE: 'NONE', SHARED: 'SHARED', PERSONAL: 'PERSONAL' })
 export const toolAccesses = z.enum({ READ: 'READ', WRITE: 'WRITE', BLOCKED: 'BLOCKED' })
 
 const slug = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/, 'expected 1 to 40 of a–z, 0–9 and inner dashes')
-const endpoint = z
+export const endpoint = z
   .url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' })
   .max(2000)
   .refine(
@@ -112,7 +112,7 @@ export const updateService = operation({
 
 export const deleteService = operation({
   name: 'deleteService',
-  requires: scope('mcp:write'),
+  requires: allOf(scope('mcp:write'), stepUp),
   input: z.strictObject({ id: nodeId('Service') }),
   target: serviceTarget,
   run: ({ tx }, { id }) => tx.service.delete({ where: { id }, select: { id: true, slug: true } }),
@@ -167,7 +167,7 @@ export const deleteServiceToken = operation({
 
 export const setToolAccess = operation({
   name: 'setToolAccess',
-  requires: scope('mcp:admin'),
+  requires: allOf(scope('mcp:admin'), stepUp),
   input: z.strictObject({
     serviceId: nodeId('Service'),
     tool: z.string().min(1).max(200),
@@ -192,7 +192,7 @@ export const setToolAccess = operation({
 
 export const trustService = operation({
   name: 'trustService',
-  requires: scope('mcp:admin'),
+  requires: allOf(scope('mcp:admin'), stepUp),
   input: z.strictObject({
     id: nodeId('Service'),
     trusted: z.boolean().describe('Believe the hints that it gives about its own tools.'),
@@ -205,7 +205,7 @@ export const trustService = operation({
 
 export const storeSharedToken = operation({
   name: 'storeSharedToken',
-  requires: scope('mcp:admin'),
+  requires: allOf(scope('mcp:admin'), stepUp),
   input: z.strictObject({ serviceId: nodeId('Service'), token: serviceToken.transform((text) => new Secret(text)) }),
   target: {
     noun: 'service',

@@ -1,0 +1,48 @@
+import { z } from 'zod'
+import { operation } from '../../kernel/operation.ts'
+import { scope } from '../../kernel/rule.ts'
+import { slugOf } from '../organizations/operations.ts'
+import { actingMember, endpoint } from '../services/operations.ts'
+import { mcpServersFile } from './clientConfiguration.ts'
+
+const maxEntries = 50
+
+/** Takes over what a member already uses. Credentials stay behind: they belong to one user, and the file to anybody. */
+export const importServices = operation({
+  name: 'importServices',
+  requires: scope('mcp:write'),
+  input: z.strictObject({
+    configuration: mcpServersFile.meta({ graphql: 'JSON' }).describe('The file’s content, with its `mcpServers`.'),
+  }),
+  run: async ({ tx, actor, now }, { configuration }) => {
+    const { orgId } = actingMember(actor)
+    const slugs: string[] = []
+    const skipped: { name: string; reason: string }[] = []
+    const entries = Object.entries(configuration.mcpServers)
+    for (const [name] of entries.slice(maxEntries)) skipped.push({ name, reason: `more than ${maxEntries} entries` })
+    const wanted = entries.slice(0, maxEntries).flatMap(([name, entry]) => {
+      const address = entry.url ?? entry.serverUrl
+      if (!address) skipped.push({ name, reason: 'not an HTTP entry; processes are named by the operator alone' })
+      const parsed = endpoint.safeParse(address)
+      if (address && !parsed.success)
+        skipped.push({ name, reason: parsed.error.issues[0]?.message ?? 'not an address' })
+      return parsed.success ? [{ name, slug: slugOf(name), endpoint: parsed.data }] : []
+    })
+    const taken = await tx.service.findMany({
+      where: { orgId, slug: { in: wanted.map(({ slug }) => slug) } },
+      select: { slug: true },
+    })
+    const known = new Set(taken.map(({ slug }) => slug))
+    for (const service of wanted) {
+      if (known.has(service.slug)) {
+        skipped.push({ name: service.name, reason: `a service "${service.slug}" exists already` })
+        continue
+      }
+      known.add(service.slug)
+      await tx.service.create({ data: { orgId, ...service, createdAt: now }, select: { id: true } })
+      slugs.push(service.slug)
+    }
+    return { slugs, skipped }
+  },
+  audit: ({ slugs }) => ({ action: 'service.imported', detail: { slugs } }),
+})

@@ -1,0 +1,151 @@
+import { z } from 'zod'
+import { builder } from '../../graphql/builder.ts'
+import { inherited } from '../../graphql/rules.ts'
+import { parse } from '../../kernel/operation.ts'
+import { nodeId } from '../../kernel/nodeId.ts'
+import { scope } from '../../kernel/rule.ts'
+import { memberOf } from '../organizations/schema.ts'
+
+const read = scope('mcp:read')
+const readUsage = scope('user:read')
+
+// A user's UUID or node id; anything else is an error with its path, never a database error.
+const uuid = (text: string | number): string =>
+  parse(z.object({ userId: nodeId('User') }), { userId: String(text) }).userId
+
+const RequestLogEntry = builder.prismaNode('RequestLog', {
+  name: 'RequestLogEntry',
+  description: 'One call through the gateway.',
+  id: { field: 'id', rule: read },
+  select: { id: true },
+  fields: (t) => ({
+    service: t.exposeString('serviceSlug', { rule: read, nullable: false }),
+    method: t.exposeString('method', { rule: read, nullable: false }),
+    tool: t.exposeString('tool', { rule: read, nullable: true }),
+    userId: t.exposeString('userId', { rule: read, nullable: false }),
+    arguments: t.expose('arguments', {
+      dataClass: 'personal',
+      type: 'JSON',
+      rule: read,
+      nullable: true,
+      description: 'Redacted before they were stored.',
+    }),
+    status: t.exposeString('status', { rule: read, nullable: false }),
+    durationMs: t.exposeInt('durationMs', { rule: read, nullable: false }),
+    ip: t.exposeString('ip', { dataClass: 'personal', rule: read, nullable: true }),
+    userAgent: t.exposeString('userAgent', { dataClass: 'personal', rule: read, nullable: true }),
+    requestId: t.exposeString('requestId', { rule: read, nullable: false }),
+    createdAt: t.expose('createdAt', { type: 'DateTime', rule: read, nullable: false }),
+  }),
+})
+
+const CallStatus = builder.enumType('CallStatus', {
+  values: ['ok', 'tool_error', 'denied', 'upstream_error', 'upstream_timeout', 'cancelled'] as const,
+  description: 'How a call ended.',
+})
+
+builder.queryField('requestLog', (t) =>
+  t.prismaConnection({
+    type: RequestLogEntry,
+    cursor: 'id',
+    rule: read,
+    description: 'Calls through the gateway, newest first: your own, and for administrators everybody’s.',
+    args: {
+      service: t.arg.string({ rule: inherited, description: 'Slug of a service.' }),
+      tool: t.arg.string({ rule: inherited }),
+      userId: t.arg.id({
+        rule: inherited,
+        description: 'UUID of a user; others’ calls are there for administrators alone.',
+      }),
+      status: t.arg({ type: CallStatus, rule: inherited }),
+      from: t.arg({ type: 'DateTime', rule: inherited, description: 'From this moment on.' }),
+      until: t.arg({ type: 'DateTime', rule: inherited, description: 'Before this moment.' }),
+    },
+    resolve: (query, _root, args, context) => {
+      const { orgId, userId, scopes } = memberOf(context)
+      const whose = scopes.includes('mcp:admin') ? {} : { userId }
+      return context.tx.requestLog.findMany({
+        ...query,
+        where: {
+          AND: [
+            { orgId, ...whose },
+            {
+              ...(args.service ? { serviceSlug: args.service } : {}),
+              ...(args.tool ? { tool: args.tool } : {}),
+              ...(args.userId ? { userId: uuid(args.userId) } : {}),
+              ...(args.status ? { status: args.status } : {}),
+              ...(args.from || args.until
+                ? { createdAt: { ...(args.from ? { gte: args.from } : {}), ...(args.until ? { lt: args.until } : {}) } }
+                : {}),
+            },
+          ],
+        },
+        orderBy: { id: 'desc' },
+      })
+    },
+  }),
+)
+
+const Usage = builder.prismaNode('UsageDaily', {
+  name: 'Usage',
+  description: 'Calls of one tool by one user on one day (UTC).',
+  id: { field: 'id', rule: readUsage },
+  select: { id: true },
+  fields: (t) => ({
+    day: t.string({
+      rule: readUsage,
+      nullable: false,
+      select: { day: true },
+      resolve: ({ day }) => day.toISOString().slice(0, 10),
+    }),
+    service: t.exposeString('serviceSlug', { rule: readUsage, nullable: false }),
+    tool: t.exposeString('tool', { rule: readUsage, nullable: false }),
+    userId: t.exposeString('userId', { rule: readUsage, nullable: false }),
+    calls: t.exposeInt('calls', { rule: readUsage, nullable: false }),
+    errors: t.exposeInt('errors', { rule: readUsage, nullable: false }),
+    totalDurationMs: t.float({
+      rule: readUsage,
+      nullable: false,
+      select: { totalDurationMs: true },
+      resolve: ({ totalDurationMs }) => Number(totalDurationMs),
+    }),
+    maxDurationMs: t.exposeInt('maxDurationMs', { rule: readUsage, nullable: false }),
+  }),
+})
+
+builder.queryField('usage', (t) =>
+  t.prismaConnection({
+    type: Usage,
+    cursor: 'id',
+    rule: readUsage,
+    description: 'Daily totals, newest day first: your own, and for developers and above the organisation’s.',
+    args: {
+      service: t.arg.string({ rule: inherited, description: 'Slug of a service.' }),
+      tool: t.arg.string({ rule: inherited }),
+      userId: t.arg.id({ rule: inherited, description: 'UUID of a user.' }),
+      from: t.arg({ type: 'DateTime', rule: inherited, description: 'From this day on (UTC).' }),
+      until: t.arg({ type: 'DateTime', rule: inherited, description: 'Up to this day (UTC), exclusive.' }),
+    },
+    resolve: (query, _root, args, context) => {
+      const { orgId, userId, role } = memberOf(context)
+      const whose = role === 'VIEWER' ? { userId } : {}
+      return context.tx.usageDaily.findMany({
+        ...query,
+        where: {
+          AND: [
+            { orgId, ...whose },
+            {
+              ...(args.service ? { serviceSlug: args.service } : {}),
+              ...(args.tool ? { tool: args.tool } : {}),
+              ...(args.userId ? { userId: uuid(args.userId) } : {}),
+              ...(args.from || args.until
+                ? { day: { ...(args.from ? { gte: args.from } : {}), ...(args.until ? { lt: args.until } : {}) } }
+                : {}),
+            },
+          ],
+        },
+        orderBy: [{ day: 'desc' }, { id: 'desc' }],
+      })
+    },
+  }),
+)
