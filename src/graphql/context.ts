@@ -1,29 +1,47 @@
-import type { Actor } from '../kernel/actor.ts'
+import { isMember, type Actor } from '../kernel/actor.ts'
 import type { Reader, Tx } from '../kernel/database/door.ts'
 import type { Platform } from '../kernel/platform.ts'
+import type { Secret } from '../kernel/secret.ts'
+
+/** The refresh cookie of a browser: what the request brought, and what its answer is to change. */
+export type CookieJar = {
+  readonly refreshToken: Secret | null
+  /** The request comes from a page of the platform's own origin, and a script of that page made it. */
+  readonly sameOrigin: boolean
+  change: { token: Secret; expiresAt: Date } | 'clear' | null
+}
+
+const noCookies = (): CookieJar => ({ refreshToken: null, sameOrigin: false, change: null })
 
 /** What every resolver is handed. */
 export class GraphContext {
   readonly platform: Platform
   /** Ends when the caller goes away or the request's time is over. */
   readonly signal: AbortSignal
+  readonly cookies: CookieJar
   /** SQL statements that this request has run; each is one round trip. */
   statements = 0
   #actor: Actor
   #reader: Reader
   readonly #past: Reader[] = []
 
-  private constructor(platform: Platform, signal: AbortSignal, actor: Actor, reader: Reader) {
+  private constructor(platform: Platform, signal: AbortSignal, actor: Actor, reader: Reader, cookies: CookieJar) {
     this.platform = platform
     this.signal = signal
     this.#actor = actor
     this.#reader = reader
+    this.cookies = cookies
   }
 
-  static async open(platform: Platform, actor: Actor, signal: AbortSignal): Promise<GraphContext> {
+  static async open(
+    platform: Platform,
+    actor: Actor,
+    signal: AbortSignal,
+    cookies = noCookies(),
+  ): Promise<GraphContext> {
     let context: GraphContext | null = null
     const reader = await platform.database.openReader(actor, () => context && (context.statements += 1))
-    return (context = new GraphContext(platform, signal, actor, reader))
+    return (context = new GraphContext(platform, signal, actor, reader, cookies))
   }
 
   get actor(): Actor {
@@ -41,6 +59,11 @@ export class GraphContext {
     this.#past.push(this.#reader)
     this.#reader = reader
     this.#actor = actor
+  }
+
+  /** Asks the database whether the credential still stands, where no statement of the request has asked it yet. */
+  async confirm(): Promise<void> {
+    if (isMember(this.#actor) && this.statements === 0) await this.tx.$queryRaw`SELECT 1`
   }
 
   async close(): Promise<void> {

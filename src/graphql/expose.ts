@@ -20,6 +20,8 @@ type Options<Output, Shape> = {
   /** What the field's object is made of, where it is not the operation's own result. */
   resolve?: (output: Output, context: GraphContext) => Shape | Promise<Shape>
   changesActor?: boolean
+  /** Values of the input that the request itself gives (a cookie), so that no document can. */
+  fromRequest?: Record<string, (context: GraphContext) => unknown>
   cost?: Cost
 }
 
@@ -28,8 +30,8 @@ export function expose<Input, Output, Shape>(
   operation: Operation<Input, Output>,
   options: Options<Output, Shape>,
 ): void {
-  const input = inputFor(operation.name, operation.input)
-  const { type, description, changesActor = false, cost = { weight: 10 } } = options
+  const { type, description, changesActor = false, cost = { weight: 10 }, fromRequest = {} } = options
+  const input = inputFor(operation.name, operation.input, Object.keys(fromRequest))
   builder.mutationField(operation.name, (t) =>
     (t.field as unknown as (field: object) => FieldRef<Types, unknown, 'Mutation'>)({
       type,
@@ -40,7 +42,8 @@ export function expose<Input, Output, Shape>(
       cost,
       args: input ? { input: t.arg({ type: input, required: true, rule: inherited }) } : {},
       resolve: async (_root: unknown, args: { input?: unknown }, context: GraphContext) => {
-        const output = await perform(operation, args.input ?? {}, context)
+        const given = Object.entries(fromRequest).map(([name, read]) => [name, read(context)] as const)
+        const output = await perform(operation, { ...(args.input ?? {}), ...Object.fromEntries(given) }, context)
         return options.resolve ? options.resolve(output, context) : output
       },
     }),

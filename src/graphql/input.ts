@@ -85,9 +85,13 @@ function inputObject(name: string, shape: Shape): InputRef<unknown> {
 }
 
 /** The input type of an operation, named after it. */
-export function inputFor(operationName: string, schema: z.ZodType): InputRef<unknown> | null {
+export function inputFor(
+  operationName: string,
+  schema: z.ZodType,
+  without: readonly string[] = [],
+): InputRef<unknown> | null {
   if (!(schema instanceof z.ZodObject)) throw new Error(`${operationName}: the input of an operation is an object.`)
-  const shape = schema.shape
+  const shape = Object.fromEntries(Object.entries(schema.shape).filter(([field]) => !without.includes(field)))
   if (Object.keys(shape).length === 0) return null
   return inputObject(`${operationName[0]?.toUpperCase()}${operationName.slice(1)}Input`, shape)
 }
