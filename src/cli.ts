@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline/promises'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { Command, InvalidArgumentError } from 'commander'
@@ -8,6 +9,8 @@ import { system } from './kernel/actor.ts'
 import { closeResources, type Platform } from './kernel/platform.ts'
 import { createLog } from './kernel/log.ts'
 import { signUp } from './modules/organizations/operations.ts'
+import { readManifest } from './modules/persisted/manifest.ts'
+import { pushOperations } from './pushOperations.ts'
 import { rotateSigningKey } from './modules/sessions/rotation.ts'
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`)
@@ -78,6 +81,26 @@ program
       print(`Signing with ${kid} from now on; running instances follow within a minute.`)
     }),
   )
+
+const operations = program
+  .command('operations')
+  .description('Registered operations of an organisation, with the key in MCP_API_KEY.')
+
+operations
+  .command('push')
+  .description(
+    'Registers the documents of a manifest (graphql-codegen client preset, Apollo or Relay), all or nothing.',
+  )
+  .argument('<manifest>', 'path of the JSON file')
+  .requiredOption('--url <address>', 'address of the platform, e.g. http://127.0.0.1:4000')
+  .action(async (path: string, { url }: { url: string }) => {
+    const entries = readManifest(JSON.parse(await readFile(path, 'utf8')))
+    const { clientApiKey } = loadConfig()
+    if (!clientApiKey) throw new Error('Set MCP_API_KEY to a key with mcp:read and mcp:write.')
+    const answer = await pushOperations(url, clientApiKey, entries)
+    for (const { sha256, name, requiredScopes, cost } of answer)
+      print([sha256, name ?? '(unnamed)', `needs ${requiredScopes.join(' ')}`, `costs ${cost}`].join('\t'))
+  })
 
 program
   .command('call')

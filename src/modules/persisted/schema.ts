@@ -2,7 +2,16 @@ import { builder } from '../../graphql/builder.ts'
 import { expose } from '../../graphql/expose.ts'
 import { scope } from '../../kernel/rule.ts'
 import { memberOf } from '../organizations/schema.ts'
-import { registerPersistedOperation } from './operations.ts'
+import { analyseDocument } from '../../graphql/registry.ts'
+import { inherited } from '../../graphql/rules.ts'
+import { parse } from '../../kernel/operation.ts'
+import { z } from 'zod'
+import {
+  deletePersistedOperation,
+  documentText,
+  registerPersistedOperation,
+  registerPersistedOperations,
+} from './operations.ts'
 
 const read = scope('mcp:read')
 
@@ -15,6 +24,11 @@ const PersistedOperation = builder.prismaNode('PersistedOperation', {
       rule: read,
       nullable: false,
       description: 'For `extensions.persistedQuery.sha256Hash` or `documentId`.',
+    }),
+    clientId: t.exposeString('clientId', {
+      rule: read,
+      nullable: true,
+      description: 'The id by which a client’s manifest names it.',
     }),
     name: t.exposeString('name', { rule: read, nullable: true }),
     kind: t.exposeString('kind', { rule: read, nullable: false }),
@@ -45,3 +59,42 @@ builder.queryField('persistedOperations', (t) =>
 )
 
 expose(registerPersistedOperation, { type: PersistedOperation, description: 'Registers one operation for API keys.' })
+
+const RegisteredOperations = builder.objectRef<{ operations: { id: string }[] }>('RegisteredOperations').implement({
+  description: 'The entries of a manifest, in its order.',
+  fields: (t) => ({
+    operations: t.field({
+      type: [PersistedOperation],
+      rule: inherited,
+      nullable: false,
+      cost: { assumedSize: 500 },
+      resolve: ({ operations }) => operations as never,
+    }),
+  }),
+})
+
+expose(registerPersistedOperations, {
+  type: RegisteredOperations,
+  description: 'Registers a whole manifest, all or nothing.',
+})
+
+const DeletedOperation = builder.objectRef<{ sha256: string }>('DeletedOperation').implement({
+  description: 'An operation that API keys can no longer run.',
+  fields: (t) => ({ sha256: t.exposeString('sha256', { rule: inherited, nullable: false }) }),
+})
+
+expose(deletePersistedOperation, { type: DeletedOperation, description: 'Takes an operation from API keys, at once.' })
+
+builder.queryField('minimalScopes', (t) =>
+  t.stringList({
+    rule: read,
+    nullable: false,
+    description: 'The scopes that a key needs to run all of these documents, and no more.',
+    args: { documents: t.arg.stringList({ required: true, rule: inherited }) },
+    resolve: (_root, args, { platform }) => {
+      const { documents } = parse(z.object({ documents: z.array(documentText).min(1).max(100) }), args)
+      const scopes = documents.flatMap((document, i) => analyseDocument(platform, document, ['documents', i]).scopes)
+      return [...new Set(scopes)].sort()
+    },
+  }),
+)
