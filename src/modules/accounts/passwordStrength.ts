@@ -40,7 +40,9 @@ export async function assertStrong(
   path: (string | number)[] = ['password'],
 ): Promise<void> {
   const { check } = await (estimator ??= load()).then((factory) => ({ check: factory.check.bind(factory) }))
-  const known = about.flatMap((text) => [text, ...text.split(/[^\p{L}\p{N}]+/u)]).filter((text) => text.length > 2)
+  const known = about
+    .flatMap((text) => [text, ...text.split('@'), ...text.split(/[^\p{L}\p{N}]+/u)])
+    .filter((text) => text.length > 2)
   const { score, feedback } = check(password.reveal().slice(0, judgedChars), ['mcp', 'platform', ...known])
   if (score >= leastScore) return
   const reason = reasons[feedback.warning ?? ''] ?? 'is easy to guess'
