@@ -99,7 +99,7 @@ describe('the catalogue', () => {
   it('does not let a caller’s own type run as the owner', () =>
     raw.trial(async () => {
       const [database] = await list(raw, 'SELECT current_database()')
-      await raw.query(`GRANT TEMPORARY ON DATABASE "${database}" TO mcp_app`)
+      await raw.query(`GRANT TEMPORARY ON DATABASE "${String(database)}" TO mcp_app`)
       await raw.become('mcp_app')
       await raw.query(`CREATE FUNCTION pg_temp.spy(v jsonb) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
         IF current_user <> 'mcp_app' THEN RAISE EXCEPTION 'runs as the owner' USING ERRCODE = 'MC999'; END IF;

@@ -50,7 +50,11 @@ describe('identify(), which gives a transaction its identity', () => {
 
     it.each<[string, string, string]>([
       ['that expired', `UPDATE ${table} SET expires_at = now() - interval '1 second' WHERE id = $1`, 'credential'],
-      ['that expires this moment', `UPDATE ${table} SET expires_at = date_trunc('milliseconds', now()) WHERE id = $1`, 'credential'],
+      [
+        'that expires this moment',
+        `UPDATE ${table} SET expires_at = date_trunc('milliseconds', now()) WHERE id = $1`,
+        'credential',
+      ],
       ['that was revoked', `UPDATE ${table} SET revoked_at = now() WHERE id = $1`, 'credential'],
       ['that is gone', `DELETE FROM ${table} WHERE id = $1`, 'credential'],
       ['of a disabled user', 'UPDATE users SET disabled_at = now() WHERE id = $1', 'user'],

@@ -1,8 +1,7 @@
 import { PrismaPg } from '@prisma/adapter-pg'
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
-import type { Prisma } from '../../generated/prisma/client.ts'
-import { PrismaClient } from '../../generated/prisma/client.ts'
+import { Prisma, PrismaClient } from '../../generated/prisma/client.ts'
 import type { Actor } from '../actor.ts'
 import { databaseRole } from './identity.ts'
 import { Lease, type Work } from './lease.ts'
@@ -34,6 +33,23 @@ class LeasePool extends pg.Pool {
 }
 
 /**
+ * Prisma sends what one tick asks of one transaction as a batch, stops at the first that fails, and answers the rest
+ * with `undefined` instead of an error: a failed field would empty its siblings. Those never ran, so they are sent again;
+ * each round settles one at least.
+ */
+const everyStatementIsAnswered = Prisma.defineExtension({
+  query: {
+    async $allOperations({ args, query }) {
+      for (let round = 0; round < 1000; round += 1) {
+        const result: unknown = await query(args)
+        if (result !== undefined) return result
+      }
+      throw new Error('A statement was not answered.')
+    },
+  },
+})
+
+/**
  * The one door to the database. Nothing else holds a client, and nothing passes without an actor.
  *
  * Each unit of work is a Prisma transaction of its own. That keeps Prisma from batching look-ups across requests (it
@@ -50,7 +66,9 @@ export class Database {
     this.#server = server
     this.#options = options
     const pool = new LeasePool((handle) => this.#claim(handle))
-    this.#prisma = new PrismaClient({ adapter: new PrismaPg(pool), errorFormat: 'minimal' })
+    const client = new PrismaClient({ adapter: new PrismaPg(pool), errorFormat: 'minimal' })
+    // An extension that adds no name leaves the types as they are.
+    this.#prisma = client.$extends(everyStatementIsAnswered) as unknown as PrismaClient
   }
 
   #claim(handle: unknown): Work {

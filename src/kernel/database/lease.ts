@@ -50,7 +50,8 @@ export const bindStatement = 'SELECT app.bind($1)'
 export class Lease extends EventEmitter {
   readonly #claim: (handle: unknown) => Work
   #work: Work | null = null
-  #connection: PoolClient | null = null
+  /** Of a writing lease, from its first statement on. Statements of one tick share it, in the order they came. */
+  #connection: Promise<PoolClient> | null = null
   #over = false
 
   constructor(claim: (handle: unknown) => Work) {
@@ -88,14 +89,14 @@ export class Lease extends EventEmitter {
   }
 
   async #write(work: Work, statement: Statement): Promise<StatementResult> {
-    if (this.#connection) return exchange(this.#connection, [statement])
-    this.#connection = await work.pool.connect()
+    if (this.#connection) return exchange(await this.#connection, [statement])
+    this.#connection = work.pool.connect()
     const begin = { text: 'BEGIN', values: [] }
-    return exchange(this.#connection, [begin, ...prelude(work.actor, work), statement])
+    return exchange(await this.#connection, [begin, ...prelude(work.actor, work), statement])
   }
 
   async #end(text: 'COMMIT' | 'ROLLBACK'): Promise<StatementResult> {
-    const connection = this.#connection
+    const connection = await this.#connection?.catch(() => null)
     if (!connection) return nothing
     const ended = await exchange(connection, [{ text, values: [] }])
     // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error.
@@ -106,7 +107,7 @@ export class Lease extends EventEmitter {
   /** Called by the adapter once, after COMMIT or ROLLBACK. */
   release(error?: unknown): void {
     this.#over = true
-    this.#connection?.release(error instanceof Error)
+    void this.#connection?.then((connection) => connection.release(error instanceof Error), () => {}) // prettier-ignore
     this.#connection = null
   }
 }
