@@ -6,7 +6,7 @@ export type Log = Logger
 /** Names under which a secret could stand in a logged object, at any of the first levels. */
 const secretNames = [
   'authorization', 'cookie', 'password', 'newPassword', 'token', 'accessToken', 'refreshToken', 'secret', 'apiKey',
-  'ciphertext', 'passwordHash', 'secretHash', 'code', 'masterKey', '["x-api-key"]', '["set-cookie"]',
+  'ciphertext', 'passwordHash', 'secretHash', 'masterKey', '["x-api-key"]', '["set-cookie"]',
 ] // prettier-ignore
 
 const underAnyParent = (name: string): string[] =>

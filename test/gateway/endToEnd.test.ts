@@ -61,6 +61,7 @@ describe.each(['legacy', 'auto'] as const)('an ordinary client (%s) with an API 
       )
       const token = `upstream-token-of-developer-${mode}`
       const stored = await world.graphql<any>(store, { input: { serviceId: data.service.id, token } }, org.developer)
+      expect(stored.errors).toEqual([])
       expect(stored.data.storeServiceToken).toEqual({ slug: recorder.era, token: { hint: token.slice(-4) } })
       const key = await createKey(world, org.developer, ['mcp:read', 'mcp:write'])
       const client = await connect(recorder.era, key.authorization, mode)

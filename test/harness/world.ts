@@ -5,6 +5,7 @@ import { createApp, type App } from '../../src/edge/app.ts'
 import { createLog } from '../../src/kernel/log.ts'
 import type { Platform } from '../../src/kernel/platform.ts'
 import { buildSchema } from '../../src/schema.ts'
+import type { TypedDocumentString } from '../generated/graphql.ts'
 import { createDatabase, type TestDatabase } from './database.ts'
 
 export const origin = 'http://platform.test'
@@ -38,6 +39,12 @@ export type World = {
   graphql<Data = Record<string, any>>(
     query: string,
     variables?: Record<string, unknown>,
+    as?: Credential,
+  ): Promise<Answer<Data>>
+  /** A typed document, checked against the schema when the tests are generated. */
+  run<Data, Variables>(
+    document: TypedDocumentString<Data, Variables>,
+    variables: Variables,
     as?: Credential,
   ): Promise<Answer<Data>>
   post<Data = Record<string, any>>(body: unknown, as?: Credential): Promise<Answer<Data>>
@@ -89,6 +96,7 @@ export async function createWorld(
     statements,
     fetch,
     post,
+    run: (document, variables, as = {}) => post({ query: String(document), variables }, as),
     graphql: (query, variables = {}, as = {}) => post({ query, variables }, as),
     async close() {
       await app.close()
