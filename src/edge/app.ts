@@ -8,6 +8,7 @@ import { gateway, passageTo } from '../modules/gateway/passage.ts'
 import { organizationSlugOf } from '../modules/organizations/queries.ts'
 import { keyring } from '../modules/sessions/keyring.ts'
 import { authenticate } from './authenticate.ts'
+import { bounded } from './body.ts'
 import { errorResponse, report, translate } from './failures.ts'
 import { createGraphQL } from './graphql.ts'
 import { createGraphiql } from './graphiql.ts'
@@ -67,7 +68,7 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     if (organization !== (await organizationSlugOf(platform, actor))) throw notFound('service')
     await charge(platform, actor, mcpCallCost)
     const passage = await passageTo(platform, actor, service)
-    return gateway(platform).handle(passage, request)
+    return gateway(platform).handle(passage, await bounded(request, config.bodyLimitBytes))
   }
 
   async function ready(): Promise<Response> {

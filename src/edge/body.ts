@@ -26,6 +26,13 @@ export async function readBody(request: Request, limitBytes: number): Promise<st
   }
 }
 
+/** The same request with its body read, or refused as too large, before anybody parses it. */
+export async function bounded(request: Request, limitBytes: number): Promise<Request> {
+  if (request.method !== 'POST') return request
+  const body = await readBody(request, limitBytes)
+  return new Request(request.url, { method: 'POST', headers: request.headers, body, signal: request.signal })
+}
+
 /** A JSON body. Keys that could reach an object's prototype are dropped by the parser. */
 export async function readJson(request: Request, limitBytes: number): Promise<unknown> {
   const [type = '', ...parameters] = (request.headers.get('content-type') ?? '')

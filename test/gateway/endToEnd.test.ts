@@ -217,6 +217,15 @@ describe('the MCP door', () => {
     expect(bodies[0]?.[0]).toBe(404)
   })
 
+  it('refuses a body over the limit before it is parsed', async () => {
+    const response = await world.fetch(`/mcp/${org.slug}/everything`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: org.admin.authorization },
+      body: `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"${'x'.repeat(2 ** 20)}"}}`,
+    })
+    expect(response.status).toBe(413)
+  })
+
   it('refuses a page of another origin, and a key without mcp:read', async () => {
     const foreign = await post(`/mcp/${org.slug}/everything`, {
       authorization: org.admin.authorization,
