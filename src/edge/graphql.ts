@@ -3,13 +3,15 @@ import {
   execute,
   getVariableValues,
   GraphQLError,
+  OperationTypeNode,
   type ExecutionArgs,
   type ExecutionResult,
   type GraphQLSchema,
 } from 'graphql'
 import { createYoga, type Plugin } from 'graphql-yoga'
 import { analyse, operationOf, type Analysis } from '../graphql/analysis.ts'
-import { GraphContext } from '../graphql/context.ts'
+import { boundExpansion } from '../graphql/expansion.ts'
+import { GraphContext, type CookieJar } from '../graphql/context.ts'
 import { inherited, ruleOf } from '../graphql/rules.ts'
 import { introspects, visibleSchema } from '../graphql/visibility.ts'
 import type { Actor } from '../kernel/actor.ts'
@@ -17,11 +19,13 @@ import { AppError } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
 import { denial, holds } from '../kernel/rule.ts'
 import { Kind } from 'graphql'
+import { nameMethods } from '../modules/accounts/factorsLacking.ts'
+import { readJar, setCookieHeader } from './cookies.ts'
 import { present, report, translate } from './failures.ts'
 import { charge } from './limits.ts'
 import { readGraphQLRequest, type GraphQLRequest } from './graphqlRequest.ts'
 
-type ServerContext = { actor: Actor; input: GraphQLRequest }
+type ServerContext = { actor: Actor; input: GraphQLRequest; cookies: CookieJar }
 
 const rethrown = (error: AppError): GraphQLError => new GraphQLError(error.message, { originalError: error })
 
@@ -49,6 +53,17 @@ function admit(
   if (denials.length && denials[0] && denials.every(Boolean)) throw denials[0]
 }
 
+/** The errors of a request, those for want of a second factor completed with what would do. */
+async function named(platform: Platform, actor: Actor, errors: readonly GraphQLError[]): Promise<GraphQLError[]> {
+  const before = errors.map((error) => translate(error))
+  const after = await nameMethods(platform, actor, before)
+  return errors.map((raw, i) =>
+    after[i] && after[i] !== before[i]
+      ? new GraphQLError(after[i].message, { nodes: raw.nodes ?? null, path: raw.path ?? null, originalError: after[i] })
+      : raw,
+  )
+}
+
 const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerContext> => ({
   onExecute({ args, setExecuteFn }) {
     const server = args.contextValue as unknown as ServerContext & { request: Request }
@@ -56,9 +71,11 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
       const call = { ...(untyped as ExecutionArgs), schema }
       let analysis: Analysis
       let remaining: number | null
+      let kind: OperationTypeNode
       try {
         admit(schema, call, server)
         const operation = operationOf(call.document, call.operationName)
+        kind = operation.operation
         const { coerced, errors } = getVariableValues(
           schema,
           operation.variableDefinitions ?? [],
@@ -72,18 +89,23 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
       } catch (error) {
         return { errors: [rethrown(translate(error))] }
       }
-      const context = await GraphContext.open(platform, server.actor, server.request.signal)
+      const context = await GraphContext.open(platform, server.actor, server.request.signal, server.cookies)
       try {
         const seen = introspects(call.document) ? visibleSchema(schema, server.actor) : schema
         const result = await execute({ ...call, schema: seen, contextValue: context })
+        // A question that no statement answered has not met the database yet, and so would pass with a credential that ended.
+        if (kind === OperationTypeNode.QUERY) await context.confirm()
         return {
           ...result,
+          ...(result.errors ? { errors: await named(platform, context.actor, result.errors) } : {}),
           extensions: {
             ...result.extensions,
             cost: { requested: analysis.cost, remaining },
             statements: context.statements,
           },
         }
+      } catch (error) {
+        return { errors: [rethrown(translate(error))] }
       } finally {
         await context.close()
       }
@@ -134,6 +156,20 @@ const answers = (platform: Platform): Plugin<object, ServerContext> => ({
   },
 })
 
+// Before any limit or validation rule walks the document, since some of them follow every spread.
+const bounded: Plugin<object, ServerContext> = {
+  onParse:
+    () =>
+    ({ result }) => {
+      if (!result || result instanceof Error || !('definitions' in result)) return
+      try {
+        boundExpansion(result)
+      } catch (error) {
+        throw rethrown(translate(error))
+      }
+    },
+}
+
 /** Limits on the shape of a document; its exact cost is the analysis's. */
 const armor = EnvelopArmorPlugin({
   // Introspection nests deeper than any data; graphql-js bounds it by a rule of its own (MaxIntrospectionDepthRule).
@@ -165,16 +201,21 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
     multipart: false,
     maskedErrors: false,
     logging: false,
-    plugins: [parsed, armor as unknown as Plugin, runs(platform, schema), answers(platform)] as Plugin<
+    plugins: [parsed, bounded, armor as unknown as Plugin, runs(platform, schema), answers(platform)] as Plugin<
       object,
       ServerContext
     >[],
   })
   return async (request: Request, url: URL, actor: Actor): Promise<Response> => {
     const input = await readGraphQLRequest(platform, actor, request, url)
-    return yoga.fetch(new Request(url, { method: request.method, headers: request.headers, signal: request.signal }), {
-      actor,
-      input,
-    })
+    const cookies = readJar(request.headers, platform.publicUrl)
+    const { method, headers, signal } = request
+    const response = await yoga.fetch(new Request(url, { method, headers, signal }), { actor, input, cookies })
+    const setCookie = setCookieHeader(cookies, platform.clock())
+    if (setCookie) response.headers.append('Set-Cookie', setCookie)
+    // RFC 9110, 15.5.2: a refusal says how to do better. Refusals before execution have theirs from the app.
+    const presented = actor.kind === 'anonymous' ? '' : ', error="invalid_token"'
+    if (response.status === 401) response.headers.set('WWW-Authenticate', `Bearer realm="mcp"${presented}`)
+    return response
   }
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { system } from '../../src/kernel/actor.ts'
-import type { Role, Scope } from '../../src/kernel/permissions.ts'
+import { scopes as allScopes, type Role, type Scope } from '../../src/kernel/permissions.ts'
+import { issueAccessToken } from '../../src/modules/sessions/tokens.ts'
 import type { Credential, World } from './world.ts'
 
 export const password = 'correct horse battery staple 42'
@@ -11,7 +12,10 @@ export type Person = Credential & { authorization: string; userId: string; orgId
 export type Organization = {
   id: string
   slug: string
+  /** In a session whose second factor is fresh by the platform's clock; `fresh()` renews it. */
   admin: Person
+  /** The same person in another session, in which no second factor was given. */
+  adminWithoutMfa: Person
   developer: Person
   viewer: Person
   colleague: Person
@@ -24,6 +28,28 @@ const tokenOf = async (world: World, email: string): Promise<string> => {
   )
   if (!data?.['signIn']) throw new Error(`sign-in failed: ${JSON.stringify(errors)}`)
   return `Bearer ${(data['signIn'] as { accessToken: string }).accessToken}`
+}
+
+const claimsOf = (authorization: string): { sid: string; org: string; sub: string } =>
+  JSON.parse(Buffer.from(authorization.split('.')[1] ?? '', 'base64url').toString()) as ReturnType<typeof claimsOf>
+
+/**
+ * The person's session with a second factor given at this moment of the platform's clock, as `stepUp` leaves it. The
+ * person enrols nothing, so their sign-in stays one step; test/sessions/mfa… go through the public door instead.
+ */
+export async function fresh(world: World, person: Person): Promise<Person> {
+  const { database, clock } = world.platform
+  const { sid } = claimsOf(person.authorization)
+  const session = await database.transact(system(), (tx) =>
+    tx.session.update({
+      where: { id: sid },
+      data: { mfaAt: clock() },
+      select: { id: true, userId: true, orgId: true, expiresAt: true, mfaAt: true },
+    }),
+  )
+  const held = { role: person.role, scopes: allScopes }
+  const { accessToken } = await issueAccessToken(world.platform, session, held, clock())
+  return { ...person, authorization: `Bearer ${accessToken}` }
 }
 
 /** Adds a member with a role to an organisation, and signs them in. */
@@ -48,26 +74,17 @@ export async function seedOrganization(world: World, name = `Org ${randomUUID().
     { input: { email, password, name: 'ORG_ADMIN person', organizationName: name } },
   )
   if (!data?.['signUp']) throw new Error(`sign-up failed: ${JSON.stringify(errors)}`)
-  const { org, sub } = JSON.parse(
-    Buffer.from(
-      String((data['signUp'] as { accessToken: string }).accessToken).split('.')[1] ?? '',
-      'base64url',
-    ).toString(),
-  ) as { org: string; sub: string }
-  const admin: Person = {
-    authorization: `Bearer ${(data['signUp'] as { accessToken: string }).accessToken}`,
-    userId: sub,
-    orgId: org,
-    email,
-    role: 'ORG_ADMIN',
-  }
+  const authorization = `Bearer ${(data['signUp'] as { accessToken: string }).accessToken}`
+  const { org, sub } = claimsOf(authorization)
+  const adminWithoutMfa: Person = { authorization, userId: sub, orgId: org, email, role: 'ORG_ADMIN' }
+  const admin = await fresh(world, { ...adminWithoutMfa, authorization: await tokenOf(world, email) })
   const developer = await addMember(world, org, 'DEVELOPER')
   const viewer = await addMember(world, org, 'VIEWER')
   const colleague = await addMember(world, org, 'DEVELOPER')
   const row = await world.platform.database.read(system(), (tx) =>
     tx.organization.findFirstOrThrow({ where: { id: org }, select: { slug: true } }),
   )
-  return { id: org, slug: row.slug, admin, developer, viewer, colleague }
+  return { id: org, slug: row.slug, admin, adminWithoutMfa, developer, viewer, colleague }
 }
 
 /** An API key of a person, as a credential. */

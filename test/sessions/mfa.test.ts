@@ -29,7 +29,12 @@ describe('an authenticator app', () => {
     const wrong = await client.run('confirmTotp', { id: pending.id, code: '000000' }, 'accessToken', person)
     expect(wrong.code).toBe('INVALID_CREDENTIALS')
     const code = client.code(pending.secret)
-    const done = await client.must('confirmTotp', { id: pending.id, code }, 'factor { label kind } recoveryCodes', person)
+    const done = await client.must(
+      'confirmTotp',
+      { id: pending.id, code },
+      'factor { label kind } recoveryCodes',
+      person,
+    )
     expect(done.factor).toEqual({ label: 'Phone', kind: 'TOTP' })
     expect(new Set(done.recoveryCodes).size).toBe(10)
   })
@@ -42,7 +47,9 @@ describe('an authenticator app', () => {
   it('cannot be confirmed by somebody else', async () => {
     const { id, secret } = await client.must('enrolTotp', { password }, 'id secret', person)
     const other = await addMember(world, org.id, 'DEVELOPER')
-    expect((await client.run('confirmTotp', { id, code: client.code(secret) }, 'accessToken', other)).code).toBe('NOT_FOUND')
+    expect((await client.run('confirmTotp', { id, code: client.code(secret) }, 'accessToken', other)).code).toBe(
+      'NOT_FOUND',
+    )
   })
 
   it('keeps its secret sealed: neither the row nor the log shows it', async () => {
@@ -64,7 +71,10 @@ describe('a sign-in with a second factor', () => {
     const first = await client.signIn(person.email)
     expect(first.data.signIn).toMatchObject({ accessToken: null, user: null })
     expect(first.data.signIn.challenge.methods).toEqual(['TOTP', 'RECOVERY_CODE'])
-    const done = await client.complete(first.data.signIn.challenge.id, { method: 'TOTP', code: client.nextCode(secret) })
+    const done = await client.complete(first.data.signIn.challenge.id, {
+      method: 'TOTP',
+      code: client.nextCode(secret),
+    })
     expect(done.errors).toEqual([])
     const authorization = `Bearer ${done.data.completeSignIn.accessToken}`
     expect((await client.administer({ authorization })).errors).toEqual([])
@@ -119,7 +129,8 @@ describe('a sign-in with a second factor', () => {
   it('counts aliased guesses one by one', async () => {
     await client.enrolTotp(person)
     const { id } = await client.challenge(person.email)
-    const guess = (i: number) => `g${i}: completeSignIn(input: { challengeId: "${id}", method: TOTP, code: "00000${i}" }) { accessToken }`
+    const guess = (i: number) =>
+      `g${i}: completeSignIn(input: { challengeId: "${id}", method: TOTP, code: "00000${i}" }) { accessToken }`
     const { errors } = await world.graphql(`mutation { ${Array.from({ length: 8 }, (_, i) => guess(i)).join(' ')} }`)
     expect(errors.filter(({ message }) => /not accepted/.test(message))).toHaveLength(5)
     expect(errors.filter(({ message }) => /over/.test(message))).toHaveLength(3)
@@ -151,7 +162,9 @@ describe('a sign-in with a second factor', () => {
     await world.platform.database.transact(system(), (tx) =>
       tx.membership.updateMany({ where: { userId: person.userId }, data: { deactivatedAt: new Date() } }),
     )
-    expect((await client.complete(id, { method: 'TOTP', code: client.nextCode(secret) })).code).toBe('INVALID_CREDENTIALS')
+    expect((await client.complete(id, { method: 'TOTP', code: client.nextCode(secret) })).code).toBe(
+      'INVALID_CREDENTIALS',
+    )
   })
 })
 
@@ -169,7 +182,9 @@ describe('recovery codes', () => {
     const { recoveryCodes, person: fresh } = await client.enrolTotp(person)
     const { codes } = await client.must('regenerateRecoveryCodes', null, 'codes', fresh)
     const { id } = await client.challenge(person.email)
-    expect((await client.complete(id, { method: 'RECOVERY_CODE', code: recoveryCodes[0] })).code).toBe('INVALID_CREDENTIALS')
+    expect((await client.complete(id, { method: 'RECOVERY_CODE', code: recoveryCodes[0] })).code).toBe(
+      'INVALID_CREDENTIALS',
+    )
     expect((await client.complete(id, { method: 'RECOVERY_CODE', code: codes[0] })).errors).toEqual([])
     clock.forward(601)
     const later = await client.challenge(person.email)
@@ -205,7 +220,14 @@ describe('races', () => {
 describe('API keys', () => {
   it('can neither step up nor touch second factors, and never pass an administrative rule', async () => {
     const { secret, person: fresh } = await client.enrolTotp(person)
-    const key = await createKey(world, fresh, ['mcp:admin', 'org:write', 'org:admin', 'user:write', 'user:token', 'mcp:write'])
+    const key = await createKey(world, fresh, [
+      'mcp:admin',
+      'org:write',
+      'org:admin',
+      'user:write',
+      'user:token',
+      'mcp:write',
+    ])
     const document = 'mutation ($input: StepUpInput!) { stepUp(input: $input) { accessToken } }'
     const enrol = 'mutation ($input: EnrolTotpInput!) { enrolTotp(input: $input) { id } }'
     const rename = 'mutation ($input: UpdateOrganizationInput!) { updateOrganization(input: $input) { id } }'

@@ -74,7 +74,11 @@ export class MfaClient {
   }
 
   signIn(email: string): Promise<Answer<any>> {
-    return this.run('signIn', { email, password }, 'accessToken expiresAt user { id } challenge { id methods expiresAt message }')
+    return this.run(
+      'signIn',
+      { email, password },
+      'accessToken expiresAt user { id } challenge { id methods expiresAt message }',
+    )
   }
 
   async challenge(email: string): Promise<{ id: string; methods: string[] }> {

@@ -1,19 +1,21 @@
 import { builder } from '../../graphql/builder.ts'
 import type { GraphContext } from '../../graphql/context.ts'
 import { expose } from '../../graphql/expose.ts'
+import { enumType } from '../../graphql/input.ts'
 import { inherited } from '../../graphql/rules.ts'
 import { isMember, type Member } from '../../kernel/actor.ts'
 import { AppError } from '../../kernel/errors.ts'
-import { roles } from '../../kernel/permissions.ts'
 import { authenticated, scope } from '../../kernel/rule.ts'
 import { User } from '../accounts/schema.ts'
+import { SecondFactorMethod } from '../accounts/factorsSchema.ts'
+import type { OpenedChallenge } from '../sessions/challenges.ts'
 import { signIn, signOut, signedIn, type SignedIn } from '../sessions/operations.ts'
+import { completeSignIn, signInWithPasskey } from '../sessions/secondStep.ts'
+import { refreshSession } from '../sessions/refresh.ts'
 import { signUp, updateOrganization } from './operations.ts'
+import { role } from './policy.ts'
 
-export const RoleEnum = builder.enumType('Role', {
-  values: roles,
-  description: 'Ascending: each holds what the ones before it hold.',
-})
+export const RoleEnum = enumType('Role', role, 'Ascending: each holds what the ones before it hold.')
 
 /** The member behind a field whose rule admits members alone. */
 export function memberOf({ actor }: Pick<GraphContext, 'actor'>): Member {
@@ -50,6 +52,11 @@ export const Organization = builder.prismaNode('Organization', {
     }),
     name: t.exposeString('name', { rule: scope('org:read'), nullable: false }),
     createdAt: t.expose('createdAt', { type: 'DateTime', rule: scope('org:read'), nullable: false }),
+    requireMfa: t.exposeBoolean('requireMfa', {
+      rule: scope('org:read'),
+      nullable: false,
+      description: 'Whether every member needs a second factor. Who has none can do nothing but enrol one.',
+    }),
     members: t.relatedConnection('memberships', {
       cursor: 'id',
       rule: scope('org:read'),
@@ -124,51 +131,147 @@ builder.queryField('organization', (t) =>
   }),
 )
 
-const AuthPayload = builder.objectRef<SignedIn>('AuthPayload').implement({
-  description: 'A session that was just opened. The rest of the request acts as its user.',
+const SignInChallenge = builder.objectRef<OpenedChallenge>('SignInChallenge').implement({
+  description: 'The password was right; a second factor is still to come. Five tries, five minutes, one use.',
+  fields: (t) => ({
+    id: t.string({
+      dataClass: 'secret',
+      rule: inherited,
+      nullable: false,
+      description:
+        'For `completeSignIn`, `sendSignInCode` and `startPasskeySignIn`. Keep it as secret as the password.',
+      resolve: ({ token }) => token.reveal(),
+    }),
+    methods: t.field({
+      type: [SecondFactorMethod],
+      rule: inherited,
+      nullable: false,
+      description: 'Any one of these will do.',
+      resolve: ({ methods }) => methods,
+    }),
+    expiresAt: t.expose('expiresAt', { type: 'DateTime', rule: inherited, nullable: false }),
+    message: t.string({
+      rule: inherited,
+      nullable: false,
+      description: 'A sentence to show.',
+      resolve: () => 'Give a second factor to finish signing in.',
+    }),
+  }),
+})
+
+type Entered =
+  | { challenge: null; accessToken: null; actor: null; expiresAt: null }
+  | (SignedIn & { challenge: null })
+  | { challenge: OpenedChallenge; accessToken: null; actor: null }
+
+const AuthPayload = builder.objectRef<Entered>('AuthPayload').implement({
+  description:
+    'A session that was just opened; the rest of the request acts as its user. Or, for an account with a second factor, the challenge that asks for it, and nothing else.',
   fields: (t) => ({
     accessToken: t.string({
       dataClass: 'secret',
       rule: inherited,
-      nullable: false,
+      nullable: true,
       description: 'Send as `Authorization: Bearer …`. Keep in memory only.',
       resolve: (p) => p.accessToken,
     }),
-    expiresAt: t.field({ type: 'DateTime', rule: inherited, nullable: false, resolve: (p) => p.expiresAt }),
+    expiresAt: t.field({
+      type: 'DateTime',
+      rule: inherited,
+      nullable: true,
+      resolve: (p) => (p.challenge ? null : p.expiresAt),
+    }),
+    challenge: t.field({
+      type: SignInChallenge,
+      rule: inherited,
+      nullable: true,
+      description: 'What `completeSignIn` finishes.',
+      resolve: (p) => p.challenge,
+    }),
+    emailVerification: t.boolean({
+      rule: inherited,
+      nullable: false,
+      description: 'The address is to be confirmed first; a mail says how.',
+      resolve: (p) => p.challenge === null && p.accessToken === null,
+    }),
     user: t.prismaField({
       type: User,
       rule: inherited,
       nullable: true,
-      resolve: (query, { actor }, _args, { tx }) => tx.user.findFirst({ ...query, where: { id: actor.userId } }),
+      resolve: (query, { actor }, _args, { tx }) =>
+        actor ? tx.user.findFirst({ ...query, where: { id: actor.userId } }) : null,
     }),
     organization: t.prismaField({
       type: Organization,
       rule: inherited,
       nullable: true,
-      resolve: (query, { actor }, _args, { tx }) => tx.organization.findFirst({ ...query, where: { id: actor.orgId } }),
+      resolve: (query, { actor }, _args, { tx }) =>
+        actor ? tx.organization.findFirst({ ...query, where: { id: actor.orgId } }) : null,
     }),
   }),
 })
 
 /** Issues the token of a session whose transaction has committed, and lets the rest of the request act as its user. */
-async function enter(session: Parameters<typeof signedIn>[1], context: GraphContext): Promise<SignedIn> {
+async function enter(session: Parameters<typeof signedIn>[1], context: GraphContext): Promise<Entered> {
   const { platform, actor } = context
   const result = await signedIn({ platform, actor, now: platform.clock() }, session)
   await context.become(result.actor)
-  return result
+  // A browser keeps it where no script reads it; only a session that was opened or refreshed has one to keep.
+  const { refreshToken: token, expiresAt } = session
+  if (token) context.cookies.change = { token, expiresAt }
+  return { ...result, challenge: null }
 }
 
 expose(signUp, {
   type: AuthPayload,
-  description: 'Founds an organisation with you as its administrator.',
+  description:
+    'Founds an organisation with you as its administrator. Where addresses are verified, every answer is the same and mail tells the rest: `verifyEmail`, then sign in.',
+  resolve: ({ session }, context) =>
+    session ? enter(session, context) : { challenge: null, accessToken: null, actor: null, expiresAt: null },
+  changesActor: true,
+})
+expose(signIn, {
+  type: AuthPayload,
+  description: 'Opens a session, or answers with a challenge where the account has a second factor.',
+  resolve: async ({ session, challenge }, context) =>
+    session ? enter(session, context) : { challenge, accessToken: null, actor: null },
+  changesActor: true,
+})
+expose(completeSignIn, {
+  type: AuthPayload,
+  description: 'Finishes a sign-in with a second factor.',
   resolve: enter,
   changesActor: true,
 })
-expose(signIn, { type: AuthPayload, description: 'Opens a session.', resolve: enter, changesActor: true })
+expose(signInWithPasskey, {
+  type: AuthPayload,
+  description: 'Opens a session with a passkey alone, which must ask for a finger, a face or a PIN.',
+  resolve: enter,
+  changesActor: true,
+})
 expose(updateOrganization, { type: Organization, description: 'Changes the organisation’s settings.' })
 
 const SignedOut = builder.objectRef<{ id: string }>('SignedOut').implement({
   description: 'The session is over; its tokens are refused from now on.',
   fields: (t) => ({ sessionId: t.exposeID('id', { rule: inherited, nullable: false }) }),
 })
-expose(signOut, { type: SignedOut, description: 'Ends this session at once, on every instance.' })
+expose(signOut, {
+  type: SignedOut,
+  description: 'Ends this session at once, on every instance.',
+  resolve: (session, { cookies }) => {
+    cookies.change = 'clear'
+    return session
+  },
+})
+
+expose(refreshSession, {
+  type: AuthPayload,
+  description:
+    'Continues the session of the browser’s `__Host-refresh` cookie, which is replaced. Needs the platform’s own origin and the header `X-Requested-With: mcp-platform`.',
+  fromRequest: {
+    refreshToken: ({ cookies }) => cookies.refreshToken,
+    sameOrigin: ({ cookies }) => cookies.sameOrigin,
+  },
+  resolve: enter,
+  changesActor: true,
+})
