@@ -99,12 +99,16 @@ class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
       throw new Error(`${name} has no rule. Say who may read it: rule: scope('…'), inherited or isPublic.`)
     if (rule === inherited && roots.has(config.parentType))
       throw new Error(`${name} is a root field, so nothing leads to it: it needs a rule of its own.`)
+    const isRoot = roots.has(config.parentType)
+    if (isRoot && config.parentType !== 'Mutation' && rule !== inherited && rule.row)
+      throw new Error(`${name} is a root field, so there is no row for the policy ${rule.row.name} to judge.`)
     const check =
       rule === inherited || rule.public
         ? {}
         : {
             authScopes: (parent: unknown, _args: unknown, { actor }: GraphContext) =>
-              holds(actor, rule) && permitsRow(actor, rule, parent),
+              // A mutation's row is known to its operation alone, which asks the policy when it has found it.
+              holds(actor, rule) && (isRoot || permitsRow(actor, rule, parent)),
           }
     return {
       ...config,
