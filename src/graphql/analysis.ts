@@ -17,6 +17,7 @@ import {
 import { AppError, badInput, type InputIssue } from '../kernel/errors.ts'
 import type { Scope } from '../kernel/permissions.ts'
 import type { Rule } from '../kernel/rule.ts'
+import { boundExpansion } from './expansion.ts'
 import { defaultPageSize, inherited, maxPageSize, ruleOf, type FieldExtensions } from './rules.ts'
 
 /** The most that one request may cost; a page of a hundred rows with a relation each costs about two hundred. */
@@ -147,6 +148,7 @@ export function analyse(
   name: string | null | undefined,
   variables: Variables | null,
 ): Analysis {
+  boundExpansion(document)
   const operation = operationOf(document, name)
   const root = schema.getRootType(operation.operation)
   if (!root) throw badInput([{ path: ['query'], message: `this API has no ${operation.operation}` }])
