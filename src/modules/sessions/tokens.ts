@@ -7,6 +7,7 @@ import { AppError } from '../../kernel/errors.ts'
 import { isScope, roles } from '../../kernel/permissions.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { keyring, signingAlgorithm } from './keyring.ts'
+import { lastUse } from './lastUse.ts'
 
 /** The claims of an access token (RFC 9068). `sid` names the session, which the database confirms at every statement. */
 const claims = z.object({
@@ -95,6 +96,7 @@ export async function memberOfToken(platform: Platform, token: string, origin: O
   try {
     if (token.length > longestTokenChars) throw new errors.JWTInvalid('longer than any that was issued')
     const { sub, org, role, scope, sid, mfa_at } = await verify(platform, token)
+    lastUse(platform).note(sid, platform.clock())
     const mfaAt = mfa_at === undefined ? null : new Date(mfa_at * 1000)
     return member(
       { kind: 'user', userId: sub, orgId: org, role, credentialId: sid, mfaAt, origin, given: scope },
