@@ -53,10 +53,11 @@ export async function startDemo(): Promise<Demo> {
     },
     async found(platform) {
       const password = randomBytes(15).toString('base64url')
-      const session = await signUp.run(
+      const { session } = await signUp.run(
         { actor: system(), platform },
         { email, password, name: 'Demo Admin', organizationName: 'Demo' },
       )
+      if (!session) throw new Error('The demo organisation has no session.')
       const { actor } = await signedIn({ actor: system(), platform, now: platform.clock() }, session)
       const service = await as(createService as Operation<unknown, { id: string }>, actor, platform, {
         slug,
