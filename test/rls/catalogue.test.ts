@@ -93,7 +93,7 @@ describe('the catalogue', () => {
     expect(rows.map(({ name }) => name)).toEqual(securityDefiners)
     for (const { name, config } of rows)
       // Unless it is named last, a caller's temporary schema is searched first of all for types and tables (CVE-2007-2138).
-      expect(config, `${name}: SET search_path = pg_catalog, public, pg_temp`).toMatch(/^search_path=(pg_catalog, )?(public, )?pg_temp$/) // prettier-ignore
+      expect(config, `${String(name)}: SET search_path = pg_catalog, public, pg_temp`).toMatch(/^search_path=(pg_catalog, )?(public, )?pg_temp$/) // prettier-ignore
   })
 
   it('does not let a caller’s own type run as the owner', () =>
