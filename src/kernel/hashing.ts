@@ -11,7 +11,11 @@ class Gate {
     this.#free = width
   }
 
+  /** Tasks that were let in since the start. */
+  admitted = 0
+
   async run<T>(task: () => Promise<T>): Promise<T> {
+    this.admitted += 1
     if (this.#free > 0) this.#free -= 1
     else await new Promise<void>((resolve) => this.#waiting.push(resolve))
     try {
@@ -68,5 +72,10 @@ export class Hasher {
   /** How many hashes wait for their turn. */
   get waiting(): number {
     return this.#gate.waiting
+  }
+
+  /** How many hashes were made or compared since the start: what sign-ins and unknown keys cost. */
+  get total(): number {
+    return this.#gate.admitted
   }
 }
