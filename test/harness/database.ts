@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -37,12 +37,9 @@ export async function createDatabase(): Promise<TestDatabase> {
       const again = new pg.Client({ connectionString: url })
       await again.connect()
       await again.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
-      for (const role of (
-        await again.query<{ rolname: string }>(
-          "SELECT rolname FROM pg_roles WHERE rolname ~ '^mcp_(app|system)_[0-9a-f]{12}$' AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = rolname)",
-        )
-      ).rows)
-        await again.query(`DROP ROLE IF EXISTS ${role.rolname}`).catch(() => {})
+      // Its own logins alone: a role holds for the whole server, and other files are at work on it.
+      const suffix = createHash('sha256').update(name).digest('hex').slice(0, 12)
+      for (const role of [`mcp_app_${suffix}`, `mcp_system_${suffix}`]) await again.query(`DROP ROLE IF EXISTS ${role}`)
       await again.end()
       await removeDirectory()
     },
