@@ -10,7 +10,7 @@ const cell = (text: string): string => text.replaceAll('|', '\\|')
 /** The settings as a Markdown table: name, default, meaning. */
 export function configurationTable(): string {
   const { properties = {} } = z.toJSONSchema(settings, { io: 'input', unrepresentable: 'any' }) as {
-    properties?: Record<string, { default?: unknown; description?: string; enum?: string[] }>
+    properties?: Record<string, { default?: string | number | boolean; description?: string; enum?: string[] }>
   }
   const rows = Object.entries(properties).map(([name, { default: fallback, description = '', enum: values }]) => {
     const shown = fallback === undefined || fallback === '' ? '' : `\`${String(fallback)}\``

@@ -109,8 +109,10 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
   }
 
   function failed(thrown: unknown, { request, url, origin }: Route): Response {
-    if (thrown instanceof MethodNotAllowed)
-      return new Response(null, { status: 405, headers: { Allow: thrown.methods.join(', ') } })
+    if (thrown instanceof MethodNotAllowed) {
+      const Allow = thrown.methods.join(', ')
+      return errorResponse(new AppError('METHOD_NOT_ALLOWED', `Send ${Allow}.`), origin.requestId, { Allow })
+    }
     const error = translate(thrown)
     report(log, origin.requestId, error)
     const presented = request.headers.has('authorization') || request.headers.has('x-api-key')

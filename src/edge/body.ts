@@ -33,6 +33,9 @@ export async function bounded(request: Request, limitBytes: number): Promise<Req
   return new Request(request.url, { method: 'POST', headers: request.headers, body, signal: request.signal })
 }
 
+// NUL, which no text of the database can hold, and halves of surrogate pairs, which no UTF-8 can.
+const unstorable = /\0|\p{Surrogate}/u
+
 /** A JSON body. Keys that could reach an object's prototype are dropped by the parser. */
 export async function readJson(request: Request, limitBytes: number): Promise<unknown> {
   const [type = '', ...parameters] = (request.headers.get('content-type') ?? '')
@@ -44,9 +47,12 @@ export async function readJson(request: Request, limitBytes: number): Promise<un
   const text = await readBody(request, limitBytes)
   try {
     return JSON.parse(text, function (this: unknown, key, value: unknown) {
+      if (typeof value === 'string' && unstorable.test(value))
+        throw badInput([{ path: [key], message: 'expected text without NUL characters or lone surrogates' }])
       return key === '__proto__' ? undefined : value
     }) as unknown
   } catch (cause) {
+    if (cause instanceof AppError) throw cause
     throw badInput([{ path: [], message: 'expected a body of well-formed JSON' }], cause)
   }
 }

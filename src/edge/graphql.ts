@@ -4,6 +4,7 @@ import {
   getVariableValues,
   GraphQLError,
   OperationTypeNode,
+  type DocumentNode,
   type ExecutionArgs,
   type ExecutionResult,
   type GraphQLSchema,
@@ -59,7 +60,11 @@ async function named(platform: Platform, actor: Actor, errors: readonly GraphQLE
   const after = await nameMethods(platform, actor, before)
   return errors.map((raw, i) =>
     after[i] && after[i] !== before[i]
-      ? new GraphQLError(after[i].message, { nodes: raw.nodes ?? null, path: raw.path ?? null, originalError: after[i] })
+      ? new GraphQLError(after[i].message, {
+          nodes: raw.nodes ?? null,
+          path: raw.path ?? null,
+          originalError: after[i],
+        })
       : raw,
   )
 }
@@ -151,7 +156,7 @@ const answers = (platform: Platform): Plugin<object, ServerContext> => ({
           },
         }),
     )
-    const { data, extensions } = result
+    const { data, extensions }: ExecutionResult = result
     setResult({ errors, ...(ended || data === undefined ? {} : { data }), ...(extensions ? { extensions } : {}) })
   },
 })
@@ -160,10 +165,10 @@ const answers = (platform: Platform): Plugin<object, ServerContext> => ({
 const bounded: Plugin<object, ServerContext> = {
   onParse:
     () =>
-    ({ result }) => {
-      if (!result || result instanceof Error || !('definitions' in result)) return
+    ({ result }: { result: unknown }) => {
+      if (typeof result !== 'object' || !result || result instanceof Error || !('definitions' in result)) return
       try {
-        boundExpansion(result)
+        boundExpansion(result as DocumentNode)
       } catch (error) {
         throw rethrown(translate(error))
       }

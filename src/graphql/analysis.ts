@@ -80,6 +80,18 @@ function pageSize(walk: Walk, node: FieldNode, path: string[]): number {
   return Math.min(maxPageSize, Math.max(0, sizes[0] ?? sizes[1] ?? defaultPageSize))
 }
 
+const cursorForm = /^GPC:S:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+/** A cursor is opaque to callers, and what is none never reaches the database. */
+function checkCursors(walk: Walk, node: FieldNode, path: string[]): void {
+  for (const { name, value } of node.arguments ?? []) {
+    if (name.value !== 'after' && name.value !== 'before') continue
+    const given = value.kind === Kind.VARIABLE ? walk.variables?.[value.name.value] : value.kind === Kind.STRING ? value.value : null // prettier-ignore
+    if (typeof given === 'string' && !cursorForm.test(Buffer.from(given, 'base64').toString()))
+      walk.issues.push({ path: [...path, name.value], message: 'expected a cursor that this API gave' })
+  }
+}
+
 function note(walk: Walk, node: FieldNode, field: GraphQLField<unknown, unknown>): void {
   for (const { name } of node.arguments ?? []) {
     const argument = field.args.find((each) => each.name === name.value)
@@ -135,6 +147,7 @@ function costOfField(
   if (!node.selectionSet || !isCompositeType(type)) return weight
   const here = [...path, node.alias?.value ?? node.name.value]
   const paged = field.args.some((argument) => argument.name === 'first')
+  if (paged) checkCursors(walk, node, here)
   const isList = isListType(getNullableType(field.type))
   const times = isList ? (field.name === 'edges' ? listSize : (cost?.assumedSize ?? defaultListSize)) : 1
   const below = costOf(walk, node.selectionSet, type, paged ? pageSize(walk, node, here) : listSize, here)

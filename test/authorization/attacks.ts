@@ -24,8 +24,14 @@ export type Attack = {
   variables: (value: string) => Record<string, unknown>
 }
 
-// What a required value of another kind is, so that nothing but the id decides the answer.
-const byName: Record<string, unknown> = { token: 'tok-1234567890abcdef', tool: 'echo', name: 'renamed', access: 'READ' }
+/** What a value of another name is, so that nothing but the id decides the answer. Read when an attack is sent. */
+export const samples: Record<string, unknown> = {
+  token: 'tok-1234567890abcdef',
+  tool: 'echo',
+  name: 'renamed',
+  access: 'READ',
+  endpoint: 'https://upstream.example/mcp',
+}
 const byType: Record<string, unknown> = {
   String: 'sample',
   Boolean: true,
@@ -38,7 +44,7 @@ function sample(name: string, type: GraphQLInputType): unknown {
   const named = getNamedType(type)
   const one =
     name === 'scopes' ? 'mcp:read'
-    : name in byName ? byName[name]
+    : name in samples ? samples[name]
     : isEnumType(named) ? named.getValues()[0]?.name
     : isInputObjectType(named) ? Object.fromEntries(Object.values(named.getFields()).filter(isRequired).map((f) => [f.name, sample(f.name, f.type)]))
     : byType[named.name] // prettier-ignore
@@ -51,7 +57,11 @@ const kindOf = (name: string, type: GraphQLInputType): Attack['takes'] | null =>
   return named === 'String' && ['slug', 'service', 'organization'].includes(name) ? 'slug' : null
 }
 
-const selection = (type: GraphQLOutputType): string => (isCompositeType(getNamedType(type)) ? '{ __typename }' : '')
+function selection(type: GraphQLOutputType): string {
+  const named = getNamedType(type)
+  if (isObjectType(named) && 'edges' in named.getFields()) return '{ edges { cursor } }'
+  return isCompositeType(named) ? '{ __typename }' : ''
+}
 const put = (type: GraphQLInputType, value: string): unknown => (isListType(getNullableType(type)) ? [value] : value)
 
 function* attacksOn(kind: string, field: GraphQLField<unknown, unknown>): Generator<Attack> {
@@ -59,14 +69,14 @@ function* attacksOn(kind: string, field: GraphQLField<unknown, unknown>): Genera
     const others = field.args.filter((arg) => arg !== target && isRequired(arg))
     const all = [target, ...others]
     const document = `${kind} (${all.map((arg) => `$${arg.name}: ${String(arg.type)}`).join(', ')}) { ${field.name}(${all.map((arg) => `${arg.name}: $${arg.name}`).join(', ')}) ${selection(field.type)} }`
-    const fixed = Object.fromEntries(others.map((arg) => [arg.name, sample(arg.name, arg.type)]))
+    const fixed = () => Object.fromEntries(others.map((arg) => [arg.name, sample(arg.name, arg.type)]))
     const takes = kindOf(target.name, target.type)
     if (takes)
       yield {
         name: `${field.name}(${target.name})`,
         takes,
         document,
-        variables: (value) => ({ ...fixed, [target.name]: put(target.type, value) }),
+        variables: (value) => ({ ...fixed(), [target.name]: put(target.type, value) }),
       }
     const input = getNamedType(target.type)
     if (!isInputObjectType(input)) continue
@@ -74,21 +84,26 @@ function* attacksOn(kind: string, field: GraphQLField<unknown, unknown>): Genera
     for (const inner of fields) {
       const takesInner = kindOf(inner.name, inner.type)
       if (!takesInner) continue
-      const rest = fields.filter((each) => each !== inner && (isRequired(each) || each.name in byName))
-      const values = Object.fromEntries(rest.map((each) => [each.name, sample(each.name, each.type)]))
+      const rest = fields.filter((each) => each !== inner && (isRequired(each) || each.name in samples))
+      const values = () => Object.fromEntries(rest.map((each) => [each.name, sample(each.name, each.type)]))
       const variables: Attack['variables'] = (value) => ({
-        ...fixed,
-        [target.name]: { ...values, [inner.name]: put(inner.type, value) },
+        ...fixed(),
+        [target.name]: { ...values(), [inner.name]: put(inner.type, value) },
       })
       yield { name: `${field.name}(${target.name}.${inner.name})`, takes: takesInner, document, variables }
     }
   }
 }
 
+// A slug is given here, not looked up.
+const makesSlugs = new Set(['createService'])
+
 /** Every place of the schema's root fields that takes an id or a slug; a new one is attacked from its first day. */
 export const everyAttack = (schema: GraphQLSchema): Attack[] =>
   [['query', schema.getQueryType()] as const, ['mutation', schema.getMutationType()] as const].flatMap(([kind, type]) =>
-    Object.values(type?.getFields() ?? {}).flatMap((field) => [...attacksOn(kind, field)]),
+    Object.values(type?.getFields() ?? {}).flatMap((field) =>
+      makesSlugs.has(field.name) ? [] : [...attacksOn(kind, field)],
+    ),
   )
 
 // Asks an upstream server.

@@ -5,9 +5,9 @@ import { system } from '../../src/kernel/actor.ts'
 import { encodeNodeId } from '../../src/kernel/nodeId.ts'
 import { scopes } from '../../src/kernel/permissions.ts'
 import { buildSchema } from '../../src/schema.ts'
-import { createKey, createService, seedOrganization, type Organization } from '../harness/seed.ts'
+import { createKey, createService, password, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type Credential, type World } from '../harness/world.ts'
-import { everyAttack, everyList, type Attack } from './attacks.ts'
+import { everyAttack, everyList, samples, type Attack } from './attacks.ts'
 
 const schema = buildSchema()
 const attacks = everyAttack(schema)
@@ -97,6 +97,7 @@ beforeAll(async () => {
   betaKey = await createKey(world, beta.admin, [...scopes])
   await createService(world, beta.admin, { slug: 'in-beta', endpoint: 'http://127.0.0.1:9/mcp' })
   await fill(alpha)
+  Object.assign(samples, { email: beta.admin.email, password })
   victims = [...new Map(await rowsOf(alpha))]
   before = await snapshot()
 })
@@ -127,7 +128,12 @@ const doors: [string, () => (document: string, variables?: object) => Promise<Re
 ] // prettier-ignore
 
 const snapshot = async (): Promise<string[]> =>
-  Promise.all(Object.values(lists).map(async (query) => bytes(await post({ query }, alpha.admin))))
+  Promise.all(
+    Object.values(lists).map(async (query) =>
+      // Looking is itself a use of the looker's own session.
+      (await bytes(await post({ query }, alpha.admin))).replaceAll(/\\"lastUsedAt\\":(null|\\"[^"]*")/g, ''),
+    ),
+  )
 
 describe('the rows of another organisation', () => {
   it('are there for its own administrator: every kind of node, so that not finding one means something', async () => {
@@ -154,14 +160,14 @@ describe('the rows of another organisation', () => {
       for (const [, uuid] of victims) answers.add((await answerTo(uuid)).replaceAll(uuid, '?'))
       // Whatever kind of row it was the id of, the answer is one and the same.
       expect([...answers], name).toHaveLength(1)
-      for (const [type, uuid] of _door === 'a JWT' ? victims : []) {
+      for (const [type, uuid] of _door === 'a JWT' || name === 'node(id)' ? victims : []) {
         const [foreign, random] = [encodeNodeId(type, uuid), encodeNodeId(type, randomUUID())]
         const answer = (await answerTo(foreign)).replaceAll(foreign, '?')
         expect(answer, type).toBe((await answerTo(random)).replaceAll(random, '?'))
         answers.add(answer)
       }
-      // At least one of the ways asks for a row of the right kind, and gets no further than that.
-      expect([...answers].join()).toMatch(/NOT_FOUND|"edges|FORBIDDEN|UNAUTHENTICATED|INVALID_CREDENTIALS|__typename|null/)
+      // One of the ways asks for a row of the right kind in the right form, and gets no further than that.
+      expect([...answers].every((answer) => answer.includes('BAD_USER_INPUT')), name).toBe(false)
     }) // prettier-ignore
 
     it.each(Object.keys(lists))('are in no list: %s', async (name) => {
@@ -219,6 +225,10 @@ describe('the rows of another organisation', () => {
         // prettier-ignore
         expect(await at(organization, service), `${organization}/${service}`).toBe(nowhere)
     })
+  })
+
+  it('keep no slug from anybody else', async () => {
+    expect(await createService(world, beta.admin, { slug, endpoint: 'https://beta.example/mcp' })).toBeTruthy()
   })
 
   it('are not changed by all of this, and nothing of it is in their trail', async () => {

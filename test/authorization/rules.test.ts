@@ -90,6 +90,7 @@ const openRoots = new Set([
   'Mutation.completeSignIn',
   'Mutation.signInWithPasskey',
   'Mutation.refreshSession',
+  'Mutation.acceptInvitation',
   'Mutation.requestPasswordReset',
   'Mutation.resetPassword',
   'Mutation.verifyEmail',

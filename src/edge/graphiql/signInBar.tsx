@@ -29,7 +29,11 @@ function SignInForm({ notice, onSignIn }: Pick<Props, 'notice' | 'onSignIn'>) {
     const form = new FormData(event.currentTarget)
     setPending(true)
     setAlert('')
-    const outcome = await signIn({ email: String(form.get('email')), password: String(form.get('password')) })
+    const text = (name: string): string => {
+      const value = form.get(name)
+      return typeof value === 'string' ? value : ''
+    }
+    const outcome = await signIn({ email: text('email'), password: text('password') })
     if ('session' in outcome) return onSignIn(outcome.session)
     setPending(false)
     setAlert(outcome.refusal)

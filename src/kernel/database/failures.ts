@@ -1,4 +1,4 @@
-import { AppError, mustEnrol } from '../errors.ts'
+import { AppError, badInput, mustEnrol } from '../errors.ts'
 
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
 
@@ -8,6 +8,9 @@ const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in
  */
 export function meaningOf(error: unknown): unknown {
   if (error instanceof AppError) return error
+  // PostgreSQL keeps every character but this one (22021; 22P05 in JSON).
+  if (error instanceof Error && /\b(22021|22P05)\b/.test(error.message))
+    return badInput([{ path: [], message: 'expected text without NUL characters' }], error)
   switch (codeOf(error)) {
     case 'UNAUTHENTICATED':
       return new AppError('UNAUTHENTICATED', 'Your credential is no longer valid. Sign in again.', { cause: error })

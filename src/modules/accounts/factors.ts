@@ -40,8 +40,7 @@ export const proofFields = {
     .optional()
     .describe('For PASSKEY: what `navigator.credentials.get()` gave, as its `toJSON()` writes it.'),
 }
-const proofInput = z.object(proofFields)
-export type Proof = z.output<typeof proofInput>
+export type Proof = z.output<z.ZodObject<typeof proofFields>>
 
 /** What a proof is given for: this user, in this session or sign-in and no other. */
 export type Occasion = { userId: string; boundTo: string }
