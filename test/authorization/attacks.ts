@@ -31,6 +31,8 @@ export const samples: Record<string, unknown> = {
   name: 'renamed',
   access: 'READ',
   endpoint: 'https://upstream.example/mcp',
+  email: 'nobody@example.com',
+  password: 'none',
 }
 const byType: Record<string, unknown> = {
   String: 'sample',
