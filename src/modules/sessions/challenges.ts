@@ -77,7 +77,3 @@ export async function tryChallenge(tx: Tx, token: string, now: Date): Promise<Ch
 
 export const closeChallenge = (tx: Tx, { id }: Challenge, now: Date): Promise<unknown> =>
   tx.signInChallenge.updateMany({ where: { id }, data: { usedAt: now } })
-
-/** Ends every sign-in of a user that waits for its second factor: its password step no longer counts. */
-export const endChallenges = (tx: Tx, userId: string, now: Date): Promise<unknown> =>
-  tx.signInChallenge.updateMany({ where: { userId, usedAt: null }, data: { usedAt: now } })
