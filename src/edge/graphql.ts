@@ -156,7 +156,7 @@ const answers = (platform: Platform): Plugin<object, ServerContext> => ({
           },
         }),
     )
-    const { data, extensions }: ExecutionResult = result
+    const { data, extensions } = result as ExecutionResult<Record<string, unknown>, Record<string, unknown>>
     setResult({ errors, ...(ended || data === undefined ? {} : { data }), ...(extensions ? { extensions } : {}) })
   },
 })

@@ -42,8 +42,12 @@ describe('a revocation', () => {
       await Promise.all([...before, ...during, ...after])
       const late = answers.filter(({ sentAt }) => sentAt > revokedAt)
       expect(late).toHaveLength(250)
-      expect(late.filter(({ status }) => status !== 401)).toEqual([])
-      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 401]))
+      // So many bad secrets from one source lock the source as well: 429.
+      expect(late.filter(({ status }) => status !== 401 && status !== 429)).toEqual([])
+      expect(
+        [...new Set(answers.map(({ status }) => status))].every((status) => [200, 401, 429].includes(status)),
+      ).toBe(true)
+      expect(late.some(({ status }) => status === 401)).toBe(true)
     } finally {
       await close()
     }
