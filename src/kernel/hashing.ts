@@ -1,5 +1,6 @@
 import bcrypt from 'bcrypt'
 import { createHmac } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import type { Secret } from './secret.ts'
 
 /** A first-come gate: at most `width` tasks at once, the rest wait in order. */
@@ -38,12 +39,13 @@ class Gate {
 const domain = 'mcp-platform/bcrypt/v1'
 const digest = (secret: Secret): string => createHmac('sha256', domain).update(secret.reveal()).digest('base64')
 
-/**
- * bcrypt behind a gate of two. Its work runs on the four threads that file access and asynchronous crypto share;
- * unbounded, fifty sign-ins make every other request wait for seconds.
- */
+// Of the four threads that file access and asynchronous crypto share, two stay free. Of the cores, one stays with the
+// event loop: on two cores, two hashes at once made every other request five times as slow.
+const width = Math.min(2, Math.max(1, availableParallelism() - 1))
+
+/** bcrypt behind a narrow gate: unbounded, fifty sign-ins make every other request wait for seconds. */
 export class Hasher {
-  readonly #gate = new Gate(2)
+  readonly #gate = new Gate(width)
   readonly #cost: number
   /** A valid hash of a value nobody knows, at the current cost: comparing with it takes as long as with a real one. */
   readonly #decoy: Promise<string>

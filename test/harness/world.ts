@@ -2,8 +2,9 @@ import type { FormattedExecutionResult } from 'graphql'
 import { openPlatform } from '../../src/compose.ts'
 import { loadConfig } from '../../src/config.ts'
 import { createApp, type App } from '../../src/edge/app.ts'
+import { Hasher } from '../../src/kernel/hashing.ts'
 import { createLog } from '../../src/kernel/log.ts'
-import type { Platform } from '../../src/kernel/platform.ts'
+import { closeResources, type Platform } from '../../src/kernel/platform.ts'
 import { buildSchema } from '../../src/schema.ts'
 import type { TypedDocumentString } from '../generated/graphql.ts'
 import { createDatabase, type TestDatabase } from './database.ts'
@@ -66,18 +67,15 @@ export async function readAnswer<Data>(response: Response): Promise<Answer<Data>
   }
 }
 
-/** Opens a platform on a database of its own (or one that is handed in), with settings over the test defaults. */
-export async function createWorld(
-  overrides: Record<string, string> = {},
-  { database, ...more }: Partial<Parameters<typeof openPlatform>[2]> & { database?: TestDatabase } = {},
-): Promise<World> {
-  const own = database ?? (await createDatabase())
-  const logged: string[] = []
-  const statements: string[] = []
-  const config = loadConfig({ ...settings, ...own.settings, ...overrides })
-  const log = createLog(config, { write: (line: string) => void logged.push(line) })
-  const platform = await openPlatform(config, log, { onStatement: (text) => statements.push(text), ...more })
-  const app = createApp(platform, buildSchema())
+type Overrides = Record<string, string>
+type More = NonNullable<Parameters<typeof openPlatform>[2]>
+
+// Hashes cost next to nothing where a test does not set their cost; the least that the settings allow would be most of the suite's time.
+const hasherOf = (overrides: Overrides, { hasher }: More): Hasher | undefined =>
+  hasher ?? ('BCRYPT_COST' in overrides ? undefined : new Hasher(4))
+
+/** The public door to a platform. */
+function doorTo(app: App): Pick<World, 'fetch' | 'graphql' | 'post' | 'run'> {
   const fetch: World['fetch'] = (path, init) =>
     app.fetch(new Request(new URL(path, origin), init), { remoteAddress: '192.0.2.1' })
   const post: World['post'] = async (body, as = {}) =>
@@ -89,18 +87,54 @@ export async function createWorld(
       }),
     )
   return {
-    platform,
-    app,
-    database: own,
-    logged,
-    statements,
     fetch,
     post,
     run: (document, variables, as = {}) => post({ query: String(document), variables }, as),
     graphql: (query, variables = {}, as = {}) => post({ query, variables }, as),
+  }
+}
+
+/** Opens a platform on a database of its own (or one that is handed in), with settings over the test defaults. */
+export async function createWorld(
+  overrides: Overrides = {},
+  { database, ...more }: More & { database?: TestDatabase } = {},
+): Promise<World> {
+  const own = database ?? (await createDatabase())
+  const logged: string[] = []
+  const statements: string[] = []
+  const config = loadConfig({ ...settings, ...own.settings, ...overrides })
+  const log = createLog(config, { write: (line: string) => void logged.push(line) })
+  const hasher = hasherOf(overrides, more)
+  const onStatement = (text: string): void => void statements.push(text)
+  const platform = await openPlatform(config, log, { onStatement, ...more, ...(hasher ? { hasher } : {}) })
+  const app = createApp(platform, buildSchema())
+  return {
+    ...{ platform, app, database: own, logged, statements },
+    ...doorTo(app),
     async close() {
       await app.close()
       if (!database) await own.drop()
     },
+  }
+}
+
+/**
+ * A second instance beside a world, to be closed before it. On a server it is a platform of its own. The embedded database
+ * lives in one process, so there it shares that and nothing else: caches, counters, signing keys and app are its own.
+ */
+export async function createTwin(world: World, overrides: Overrides = {}, more: More = {}): Promise<World> {
+  const { database, platform: first, statements } = world
+  const clock = more.clock ?? first.clock
+  if (!database.embedded) return createWorld(overrides, { clock, ...more, database })
+  const logged: string[] = []
+  const config = loadConfig({ ...settings, ...database.settings, ...overrides })
+  const log = createLog(config, { write: (line: string) => void logged.push(line) })
+  const hasher = hasherOf(overrides, more) ?? new Hasher(config.bcryptCost)
+  const platform: Platform = { ...first, config, log, clock, hasher, publicUrl: config.publicUrl ?? first.publicUrl }
+  const app = createApp(platform, buildSchema())
+  return {
+    ...{ platform, app, database, logged, statements },
+    ...doorTo(app),
+    close: () => closeResources(platform),
   }
 }

@@ -4,7 +4,7 @@ import { system } from '../../src/kernel/actor.ts'
 import { lastUse } from '../../src/modules/sessions/lastUse.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
 import { addMember, createKey, password, seedOrganization, type Organization, type Person } from '../harness/seed.ts'
-import { createWorld, readAnswer, type World } from '../harness/world.ts'
+import { createTwin, createWorld, readAnswer, type World } from '../harness/world.ts'
 
 const listText =
   '{ viewer { sessions(first: 20) { edges { node { id userAgent ip createdAt lastUsedAt expiresAt current } } } } }'
@@ -20,12 +20,12 @@ describe('the sessions of a person', () => {
   beforeAll(async () => {
     database = await createDatabase()
     one = await createWorld({}, { database, clock: () => now })
-    two = database.embedded ? one : await createWorld({}, { database, clock: () => now })
+    two = await createTwin(one)
     org = await seedOrganization(one)
   })
   afterAll(async () => {
+    await two.close()
     await one.close()
-    if (two !== one) await two.close()
     await database.drop()
   })
 

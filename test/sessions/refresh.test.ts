@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { system } from '../../src/kernel/actor.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
 import { password, seedOrganization, type Organization } from '../harness/seed.ts'
-import { createWorld, origin, readAnswer, type World } from '../harness/world.ts'
+import { createTwin, createWorld, origin, readAnswer, type World } from '../harness/world.ts'
 
 const signInText = 'mutation ($input: SignInInput!) { signIn(input: $input) { accessToken } }'
 const refreshText =
@@ -23,13 +23,13 @@ describe('refreshing a session', () => {
   beforeAll(async () => {
     database = await createDatabase()
     one = await createWorld({}, { database, clock: () => now })
-    two = database.embedded ? one : await createWorld({}, { database, clock: () => now })
+    two = await createTwin(one)
     org = await seedOrganization(one)
   })
   afterEach(() => (now = new Date()))
   afterAll(async () => {
+    await two.close()
     await one.close()
-    if (two !== one) await two.close()
     await database.drop()
   })
 

@@ -7,7 +7,7 @@ import { anonymous, system } from '../../src/kernel/actor.ts'
 import { signingKeyRotation, rotateSigningKey } from '../../src/modules/sessions/rotation.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
 import { password, seedOrganization, type Organization } from '../harness/seed.ts'
-import { createWorld, type World } from '../harness/world.ts'
+import { createTwin, createWorld, type World } from '../harness/world.ts'
 
 const who = '{ viewer { id } }'
 const signInText = 'mutation ($input: SignInInput!) { signIn(input: $input) { accessToken } }'
@@ -29,13 +29,13 @@ describe('rotation of the signing key', () => {
   beforeAll(async () => {
     database = await createDatabase()
     one = await createWorld({ ACCESS_TOKEN_TTL_SECONDS: '86400' }, { database, clock: () => now })
-    two = database.embedded ? one : await createWorld({}, { database, clock: () => now })
+    two = await createTwin(one)
     org = await seedOrganization(one)
   })
   afterEach(() => (now = new Date()))
   afterAll(async () => {
+    await two.close()
     await one.close()
-    if (two !== one) await two.close()
     await database.drop()
   })
 
@@ -141,4 +141,4 @@ it('rotates from the command line', async () => {
   expect((await jwks(world)).kids).toEqual([/with ([\w-]{43})/.exec(stdout)?.[1]])
   await world.close()
   await database.drop()
-})
+}, 90_000)

@@ -19,6 +19,7 @@ class VerdictCache {
   readonly #matched = new LRUCache<string, Buffer>({ max: 10_000 })
   // A program that keeps sending one dead key is one bad secret, not a thousand guesses.
   readonly #failed = new LRUCache<string, true>({ max: 10_000 })
+  readonly #running = new Map<string, Promise<boolean>>()
 
   #digest(publicId: string, secret: Secret, hash: string): Buffer {
     const text = `${publicId}\0${hash}\0${secret.reveal()}`
@@ -38,6 +39,14 @@ class VerdictCache {
     const digest = this.#digest(publicId, secret, hash)
     if (same) this.#matched.set(publicId, digest)
     else this.#failed.set(digest.toString('base64'), true)
+  }
+
+  /** Callers of one source with the same secret share one verification while it runs: many at once are one guess, too. */
+  once(source: string, publicId: string, secret: Secret, hash: string, verify: () => Promise<boolean>) {
+    const key = `${source}\0${this.#digest(publicId, secret, hash).toString('base64')}`
+    const running = this.#running.get(key) ?? verify().finally(() => this.#running.delete(key))
+    this.#running.set(key, running)
+    return running
   }
 }
 
@@ -91,24 +100,29 @@ async function recordLock(platform: Platform, origin: Origin, row: Row | null, s
   await platform.database.transact(as, (tx) => appendAudit(tx, as, entry, 'denied', platform.clock()))
 }
 
-/** Whether the secret is the row's. An unknown id takes the work of a known one. */
-async function matches(platform: Platform, publicId: string, secret: Secret, row: Row | null, origin: Origin) {
-  const cache = verdicts(platform)
-  const hash = row?.secretHash ?? ''
-  if (row && cache.matched(publicId, secret, hash)) return true
-  if (cache.failed(publicId, secret, hash)) return false
+/** One guess at a secret, under the lock of its source. An unknown id takes the work of a known one. */
+async function guess(platform: Platform, publicId: string, secret: Secret, row: Row | null, origin: Origin) {
   const attempt = await bySource(platform).begin(sourceOf(origin))
   const same = await platform.hasher.matches(secret, row?.secretHash ?? null).catch(async (error: unknown) => {
     await attempt.withdraw()
     throw error
   })
-  cache.keep(publicId, secret, hash, same)
+  verdicts(platform).keep(publicId, secret, row?.secretHash ?? '', same)
   if (same) await attempt.succeeded()
   else {
     const seconds = attempt.failed()
     if (seconds !== null) await recordLock(platform, origin, row, seconds)
   }
   return same
+}
+
+/** Whether the secret is the row's. */
+async function matches(platform: Platform, publicId: string, secret: Secret, row: Row | null, origin: Origin) {
+  const cache = verdicts(platform)
+  const hash = row?.secretHash ?? ''
+  if (row && cache.matched(publicId, secret, hash)) return true
+  if (cache.failed(publicId, secret, hash)) return false
+  return cache.once(sourceOf(origin), publicId, secret, hash, () => guess(platform, publicId, secret, row, origin))
 }
 
 /** The member that an API key speaks for. Throws `UNAUTHENTICATED`, the same for every reason. */
