@@ -20,7 +20,9 @@ export type Door = {
 export type Doors = {
   /** As in production. */
   guarded: Door
-  /** The same platform, whose every statement runs as the owner of the tables: row level security is off. */
+  /** The same platform without ownership filters: row level security alone is left. */
+  unfiltered: Door
+  /** The same platform, whose every statement runs as the owner of the tables: the filters alone are left. */
   asOwner: Door
   /** SQL as the owner. */
   sql(text: string, values?: unknown[]): Promise<Record<string, unknown>[]>
@@ -29,7 +31,9 @@ export type Doors = {
 
 const left = async (): Promise<void> => {}
 
-function door(base: Platform, server: Server): Door & { close(): Promise<void> } {
+type Filter = NonNullable<ConstructorParameters<typeof Database>[1]['filtered']>
+
+function door(base: Platform, server: Server, filtered?: Filter): Door & { close(): Promise<void> } {
   const outbound = createOutbound({
     allowedCidrs: base.config.upstreamAllowedCidrs,
     connectTimeoutMs: 1000,
@@ -39,7 +43,11 @@ function door(base: Platform, server: Server): Door & { close(): Promise<void> }
     maxRedirects: 0,
     connectionsPerOrigin: 64,
   })
-  const platform: Platform = { ...base, outbound, database: new Database(server, { timeoutSeconds: 30 }) }
+  const platform: Platform = {
+    ...base,
+    outbound,
+    database: new Database(server, { timeoutSeconds: 30, ...(filtered ? { filtered } : {}) }),
+  }
   const app = createApp(platform, buildSchema())
   return {
     platform,
@@ -73,14 +81,18 @@ export async function openDoors(database: TestDatabase, base: Platform): Promise
   const owners = database.ownerUrl
     ? new pg.Pool({ connectionString: database.ownerUrl, max: 4 })
     : server.pool('mcp_app')
-  const guarded = door(base, { embedded: server.embedded, pool: (role) => server.pool(role), close: left })
+  const shared: Server = { embedded: server.embedded, pool: (role) => server.pool(role), close: left }
+  const guarded = door(base, shared)
+  const unfiltered = door(base, shared, (tx) => tx)
   const asOwner = door(base, { embedded: false, pool: () => owners, close: left })
   return {
     guarded,
+    unfiltered,
     asOwner,
     sql: async (text, values) => (await owners.query(text, values)).rows as Record<string, unknown>[],
     async close() {
       await guarded.close()
+      await unfiltered.close()
       await asOwner.close()
       if (database.ownerUrl) await owners.end()
       await server.close()

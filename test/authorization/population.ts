@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { isObjectType, type GraphQLSchema } from 'graphql'
+import { decodeNodeId } from '../../src/kernel/nodeId.ts'
 import { scopes } from '../../src/kernel/permissions.ts'
 import { buildSchema } from '../../src/schema.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
@@ -42,6 +43,8 @@ export type Population = {
   away: Organization
   deactivated: Person
   keys: Map<string, { authorization: string }>
+  /** Keys of several scopes: an administrator's without administrative ones and with nothing but them, and one that is limited to a service. */
+  programs: Map<string, { authorization: string }>
   /** Of each person: ids of the rows that are theirs, by model. */
   inhabitants: Map<string, Inhabitant>
   doors: Doors
@@ -124,6 +127,12 @@ export async function populate({ copies = 1, endpoint = 'http://127.0.0.1:9/mcp'
   const deactivated = await addMember(first, home.id, 'DEVELOPER')
   const keys = new Map<string, { authorization: string }>()
   for (const scope of scopes) keys.set(scope, await createKey(first, home.admin, [scope]))
+  const limited = await createKey(first, home.developer, ['mcp:read', 'org:read', 'user:read', 'user:token'])
+  const programs = new Map([
+    ['a reader', await createKey(first, home.admin, ['mcp:read', 'org:read', 'user:read', 'user:token'])],
+    ['an administrator', await createKey(first, home.admin, ['mcp:read', 'mcp:admin', 'org:admin', 'user:token'])],
+    ['one service alone', limited],
+  ])
   await first.close()
   const raw = await openRaw(database)
   const people: [string, Person][] = [
@@ -132,8 +141,13 @@ export async function populate({ copies = 1, endpoint = 'http://127.0.0.1:9/mcp'
     ['otherViewer', away.viewer], ['otherDeveloper', away.developer],
   ] // prettier-ignore
   const inhabitants = await inhabit(raw, people, copies, endpoint)
+  const service = inhabitants.get('developer')?.rows.get('Service')?.[0]
+  await raw.query('UPDATE api_keys SET allowed_service_ids = ARRAY[$1::uuid] WHERE id = $2', [
+    service,
+    decodeNodeId(limited.id)?.id,
+  ])
   await raw.query('UPDATE memberships SET deactivated_at = now() WHERE user_id = $1', [deactivated.userId])
   await raw.close()
   const doors = await openDoors(database, first.platform)
-  return { database, home, away, deactivated, keys, inhabitants, doors }
+  return { database, home, away, deactivated, keys, programs, inhabitants, doors }
 }

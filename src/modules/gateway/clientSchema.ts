@@ -36,7 +36,7 @@ builder.queryField('clientConfiguration', (t) =>
     resolve: async (_root, { client, service: slug }, context) => {
       const actor = memberOf(context)
       const service = await context.tx.service.findFirst({
-        where: { slug, orgId: actor.orgId, enabled: true },
+        where: { slug, enabled: true },
         select: { slug: true },
       })
       const organization = await organizationSlugOf(context.platform, actor)

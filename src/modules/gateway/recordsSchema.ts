@@ -4,7 +4,6 @@ import { inherited } from '../../graphql/rules.ts'
 import { parse } from '../../kernel/operation.ts'
 import { nodeId } from '../../kernel/nodeId.ts'
 import { scope } from '../../kernel/rule.ts'
-import { memberOf } from '../organizations/schema.ts'
 
 const read = scope('mcp:read')
 const readUsage = scope('user:read')
@@ -61,28 +60,20 @@ builder.queryField('requestLog', (t) =>
       from: t.arg({ type: 'DateTime', rule: inherited, description: 'From this moment on.' }),
       until: t.arg({ type: 'DateTime', rule: inherited, description: 'Before this moment.' }),
     },
-    resolve: (query, _root, args, context) => {
-      const { orgId, userId, scopes } = memberOf(context)
-      const whose = scopes.includes('mcp:admin') ? {} : { userId }
-      return context.tx.requestLog.findMany({
+    resolve: (query, _root, args, { tx }) =>
+      tx.requestLog.findMany({
         ...query,
         where: {
-          AND: [
-            { orgId, ...whose },
-            {
-              ...(args.service ? { serviceSlug: args.service } : {}),
-              ...(args.tool ? { tool: args.tool } : {}),
-              ...(args.userId ? { userId: uuid(args.userId) } : {}),
-              ...(args.status ? { status: args.status } : {}),
-              ...(args.from || args.until
-                ? { createdAt: { ...(args.from ? { gte: args.from } : {}), ...(args.until ? { lt: args.until } : {}) } }
-                : {}),
-            },
-          ],
+          ...(args.service ? { serviceSlug: args.service } : {}),
+          ...(args.tool ? { tool: args.tool } : {}),
+          ...(args.userId ? { userId: uuid(args.userId) } : {}),
+          ...(args.status ? { status: args.status } : {}),
+          ...(args.from || args.until
+            ? { createdAt: { ...(args.from ? { gte: args.from } : {}), ...(args.until ? { lt: args.until } : {}) } }
+            : {}),
         },
         orderBy: { id: 'desc' },
-      })
-    },
+      }),
   }),
 )
 
@@ -126,26 +117,18 @@ builder.queryField('usage', (t) =>
       from: t.arg({ type: 'DateTime', rule: inherited, description: 'From this day on (UTC).' }),
       until: t.arg({ type: 'DateTime', rule: inherited, description: 'Up to this day (UTC), exclusive.' }),
     },
-    resolve: (query, _root, args, context) => {
-      const { orgId, userId, role } = memberOf(context)
-      const whose = role === 'VIEWER' ? { userId } : {}
-      return context.tx.usageDaily.findMany({
+    resolve: (query, _root, args, { tx }) =>
+      tx.usageDaily.findMany({
         ...query,
         where: {
-          AND: [
-            { orgId, ...whose },
-            {
-              ...(args.service ? { serviceSlug: args.service } : {}),
-              ...(args.tool ? { tool: args.tool } : {}),
-              ...(args.userId ? { userId: uuid(args.userId) } : {}),
-              ...(args.from || args.until
-                ? { day: { ...(args.from ? { gte: args.from } : {}), ...(args.until ? { lt: args.until } : {}) } }
-                : {}),
-            },
-          ],
+          ...(args.service ? { serviceSlug: args.service } : {}),
+          ...(args.tool ? { tool: args.tool } : {}),
+          ...(args.userId ? { userId: uuid(args.userId) } : {}),
+          ...(args.from || args.until
+            ? { day: { ...(args.from ? { gte: args.from } : {}), ...(args.until ? { lt: args.until } : {}) } }
+            : {}),
         },
         orderBy: [{ day: 'desc' }, { id: 'desc' }],
-      })
-    },
+      }),
   }),
 )

@@ -85,12 +85,12 @@ export const Viewer = builder.objectRef<Member>('Viewer').implement({
     name: t.string({
       dataClass: 'personal',
       rule: scope('user:read'),
-      resolve: async (viewer, _args, { tx }) => (await self(viewer, tx))?.name,
+      resolve: async (viewer, _args, context) => (await self(viewer, context))?.name,
     }),
     email: t.string({
       dataClass: 'personal',
       rule: scope('user:read'),
-      resolve: async (viewer, _args, { tx }) => (await self(viewer, tx))?.email,
+      resolve: async (viewer, _args, context) => (await self(viewer, context))?.email,
     }),
     user: t.prismaField({
       type: User,
@@ -107,9 +107,16 @@ export const Viewer = builder.objectRef<Member>('Viewer').implement({
   }),
 })
 
-// findUnique, since Prisma joins those of one request and one tick into one statement: name and email cost one look-up.
-const self = ({ userId }: Member, tx: GraphContext['tx']) =>
-  tx.user.findUnique({ where: { id: userId }, select: { name: true, email: true } })
+const selves = new WeakMap<GraphContext, Promise<{ name: string; email: string } | null>>()
+
+/** Name and e-mail address of one answer cost one look-up. */
+function self({ userId }: Member, context: GraphContext): Promise<{ name: string; email: string } | null> {
+  const known = selves.get(context)
+  if (known) return known
+  const found = context.tx.user.findFirst({ where: { id: userId }, select: { name: true, email: true } })
+  selves.set(context, found)
+  return found
+}
 
 builder.queryField('viewer', (t) =>
   t.field({

@@ -10,11 +10,10 @@ builder.objectField(Viewer, 'sessions', (t) =>
     cursor: 'id',
     rule: scope('user:read'),
     description: 'Your sessions that stand, newest first, in every organisation. Not for API keys.',
-    resolve: (query, viewer, _args, { tx, platform }) =>
-      tx.session.findMany({
-        ...query,
-        where: { userId: person(viewer).userId, revokedAt: null, expiresAt: { gt: platform.clock() } },
-        orderBy: { id: 'desc' },
-      }),
+    resolve: (query, viewer, _args, { tx, platform }) => {
+      person(viewer)
+      const standing = { revokedAt: null, expiresAt: { gt: platform.clock() } }
+      return tx.session.findMany({ ...query, where: standing, orderBy: { id: 'desc' } })
+    },
   }),
 )

@@ -1,7 +1,6 @@
 import { builder } from '../../graphql/builder.ts'
 import { expose } from '../../graphql/expose.ts'
 import { scope } from '../../kernel/rule.ts'
-import { memberOf } from '../organizations/schema.ts'
 import { analyseDocument } from '../../graphql/registry.ts'
 import { inherited } from '../../graphql/rules.ts'
 import { parse } from '../../kernel/operation.ts'
@@ -49,12 +48,7 @@ builder.queryField('persistedOperations', (t) =>
     cursor: 'id',
     rule: read,
     description: 'The organisation’s registered operations, newest first.',
-    resolve: (query, _root, _args, context) =>
-      context.tx.persistedOperation.findMany({
-        ...query,
-        where: { orgId: memberOf(context).orgId },
-        orderBy: { id: 'desc' },
-      }),
+    resolve: (query, _root, _args, { tx }) => tx.persistedOperation.findMany({ ...query, orderBy: { id: 'desc' } }),
   }),
 )
 

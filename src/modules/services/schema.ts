@@ -82,8 +82,7 @@ builder.queryField('services', (t) =>
     cursor: 'id',
     rule: read,
     description: 'The organisation’s MCP services, oldest first.',
-    resolve: (query, _root, _args, context) =>
-      context.tx.service.findMany({ ...query, where: { orgId: memberOf(context).orgId }, orderBy: { id: 'asc' } }),
+    resolve: (query, _root, _args, { tx }) => tx.service.findMany({ ...query, orderBy: { id: 'asc' } }),
   }),
 )
 
@@ -94,8 +93,7 @@ builder.queryField('service', (t) =>
     nullable: true,
     description: 'One service by its slug; null where there is none that you may see.',
     args: { slug: t.arg.string({ required: true, rule: inherited }) },
-    resolve: (query, _root, { slug }, context) =>
-      context.tx.service.findFirst({ ...query, where: { slug, orgId: memberOf(context).orgId } }),
+    resolve: (query, _root, { slug }, { tx }) => tx.service.findFirst({ ...query, where: { slug } }),
   }),
 )
 

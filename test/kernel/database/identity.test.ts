@@ -22,8 +22,8 @@ describe('statements of two requests that are sent in the same tick', () => {
     findUnique: async (tx, id) => (await tx.service.findUnique({ where: { id } }))?.slug ?? null,
     'findUnique with a relation': async (tx, id) =>
       (await tx.service.findUnique({ where: { id }, select: { slug: true, organization: true } }))?.slug ?? null,
-    'findUnique of a relation': async (tx, id) =>
-      (await tx.service.findUnique({ where: { id } }).organization())?.slug ?? null,
+    'findUnique of a relation alone': async (tx, id) =>
+      (await tx.service.findUnique({ where: { id }, select: { organization: { select: { slug: true } } } }))?.organization.slug ?? null, // prettier-ignore
     findUniqueOrThrow: async (tx, id) => (await tx.service.findUniqueOrThrow({ where: { id } }).catch(() => null))?.slug ?? null, // prettier-ignore
     findFirst: async (tx, id) => (await tx.service.findFirst({ where: { id } }))?.slug ?? null,
     findFirstOrThrow: (tx, id) => tx.service.findFirstOrThrow({ where: { id } }).then((s) => s.slug, () => null), // prettier-ignore

@@ -1,0 +1,50 @@
+import type { Prisma } from '../generated/prisma/client.ts'
+import type { Member } from './actor.ts'
+import { rank } from './permissions.ts'
+
+export type Model = Prisma.ModelName
+export type Where<M extends Model> = NonNullable<Prisma.TypeMap['model'][M]['operations']['findFirst']['args']['where']>
+
+/** Rows that are nobody's but the platform's, whoever asks. */
+const platformAlone = (): null => null
+
+/**
+ * Whose rows are whose: the rows of each model that a member may see or change at all, as a filter. The one declaration
+ * of the second lock; the database door adds it to every statement (`database/owned.ts`), so that no query states it by
+ * hand and none can forget it. Row level security says the same once more in SQL, apart from this;
+ * test/authorization/agreement.test.ts holds the two to each other. A model that is not named here stops the compiler.
+ */
+export const ownership: { readonly [M in Model]: (member: Member) => Where<M> | null } = {
+  User: ({ userId, orgId }) => ({ OR: [{ id: userId }, { memberships: { some: { orgId } } }] }),
+  Organization: ({ orgId }) => ({ id: orgId }),
+  Membership: ({ orgId }) => ({ orgId }),
+  Invitation: ({ orgId, scopes }) => (scopes.includes('org:admin') ? { orgId } : null),
+
+  // A person's own, in whichever organisation.
+  Session: ({ userId }) => ({ userId }),
+  SecondFactor: ({ userId }) => ({ userId }),
+
+  ApiKey: ({ userId, orgId, scopes }) => (scopes.includes('org:admin') ? { orgId } : { orgId, userId }),
+  Service: ({ orgId, limits }) => (limits?.serviceIds ? { orgId, id: { in: [...limits.serviceIds] } } : { orgId }),
+  ToolPolicy: ({ orgId }) => ({ orgId }),
+  UserToken: ({ userId, orgId }) => ({ orgId, userId }),
+  SharedToken: ({ orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : null),
+  PersistedOperation: ({ orgId }) => ({ orgId }),
+
+  RequestLog: ({ userId, orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : { orgId, userId }),
+  UsageDaily: ({ userId, orgId, role }) => (rank(role) >= rank('DEVELOPER') ? { orgId } : { orgId, userId }),
+  AuditEvent: ({ orgId, role, scopes }) => (role === 'ORG_ADMIN' && scopes.includes('org:read') ? { orgId } : null),
+
+  AuditHead: platformAlone,
+  DataKey: platformAlone,
+  EmailCode: platformAlone,
+  MailOutbox: platformAlone,
+  OneTimeToken: platformAlone,
+  RecoveryCode: platformAlone,
+  RefreshToken: platformAlone,
+  SecondFactorTry: platformAlone,
+  SignInChallenge: platformAlone,
+  SigningKey: platformAlone,
+  ThrottleCounter: platformAlone,
+  WebauthnChallenge: platformAlone,
+}

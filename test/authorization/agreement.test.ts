@@ -1,0 +1,130 @@
+import { createHash, randomUUID } from 'node:crypto'
+import * as fc from 'fast-check'
+import { isObjectType, isScalarType, getNamedType, isEnumType } from 'graphql'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { encodeNodeId } from '../../src/kernel/nodeId.ts'
+import { buildSchema } from '../../src/schema.ts'
+import type { Answer, Credential } from '../harness/world.ts'
+import type { Door } from './doors.ts'
+import { modelOf, populate, type Population } from './population.ts'
+import { isNode } from './probes.ts'
+import { oneOf, randomQuery, type Known } from './randomQueries.ts'
+
+/**
+ * How many random questions are asked: `AGREEMENT_QUESTIONS=20000 npm run agreement` takes its time; by default thousands,
+ * or what twelve seconds allow. Each document carries several.
+ */
+const wanted = process.env['AGREEMENT_QUESTIONS']
+const questions = Number(wanted ?? 3000)
+const timeLimit = wanted ? {} : { interruptAfterTimeLimit: 12_000, markInterruptAsFailure: false }
+const aDocument = 10
+
+const schema = buildSchema()
+let town: Population
+let known: Known
+type Asker = { name: string; orgId: string; userId: string; credential: Credential; isKey: boolean }
+let askers: Asker[]
+
+beforeAll(async () => {
+  town = await populate()
+  const { home, away, programs, inhabitants } = town
+  const person = (name: string, { authorization, orgId, userId }: typeof home.admin): Asker => ({ name, orgId, userId, credential: { authorization }, isKey: false }) // prettier-ignore
+  askers = [
+    person('a viewer', home.viewer),
+    person('a developer', home.developer),
+    person('an administrator', home.admin),
+    person('an administrator without a second factor', home.adminWithoutMfa),
+    person('another organisation’s administrator', away.admin),
+    person('another organisation’s viewer', away.viewer),
+    ...[...programs].map(([name, credential]): Asker => ({ name: `a key of ${name}`, orgId: home.id, userId: home.admin.userId, credential, isKey: true })), // prettier-ignore
+    { name: 'nobody', orgId: home.id, userId: home.admin.userId, credential: {}, isKey: false },
+  ]
+  const everybody = ['admin', 'developer', 'viewer', 'otherAdmin', 'otherViewer'].flatMap((name) => inhabitants.get(name) ?? []) // prettier-ignore
+  const ids = new Map<string, string[]>()
+  for (const type of Object.values(schema.getTypeMap()).filter(isObjectType)) {
+    const model = modelOf(schema, type.name)
+    if (model) ids.set(type.name, [...new Set(everybody.flatMap(({ rows }) => rows.get(model) ?? []))])
+  }
+  const slugs = everybody.flatMap(({ rows }) => (rows.get('Service') ?? []).map((id) => `s-${id.slice(0, 8)}`))
+  known = { ids, slugs, userIds: everybody.map(({ person: { userId } }) => userId) }
+}, 120_000)
+afterAll(async () => {
+  await town.doors.close()
+  await town.database.drop()
+})
+
+/** Rows and refusals of an answer, without what belongs to the request itself; errors are in no order of their own. */
+const seen = ({ data, errors, status }: Answer<any>): string =>
+  JSON.stringify([status, data ?? null, errors.map(({ path, extensions: { code, requires } }) => JSON.stringify([path, code, requires])).sort()]) // prettier-ignore
+
+/** A key's document is put where registered ones are, with nothing that it would be refused for as a whole. */
+async function register({ orgId, userId }: Asker, document: string): Promise<string> {
+  const sha256 = createHash('sha256').update(document).digest('hex')
+  await town.doors.sql(
+    `INSERT INTO persisted_operations (id, org_id, user_id, sha256, kind, document, required_scopes, cost)
+     VALUES ($1, $2, $3, $4, 'query', $5, '{}', 1) ON CONFLICT DO NOTHING`,
+    [randomUUID(), orgId, userId, sha256, document],
+  )
+  return sha256
+}
+
+/** Where the answers of two locks begin to differ. */
+function difference(one: string, other: string): string {
+  let at = 0
+  while (one[at] === other[at]) at += 1
+  return `…${one.slice(Math.max(0, at - 150), at + 150)}…\nis not\n…${other.slice(Math.max(0, at - 150), at + 150)}…`
+}
+
+/** Asks both locks together, then each alone; answers with what all of them said. */
+async function agreed(asker: Asker, parts: string[]): Promise<string> {
+  const query = `{ ${parts.map((part, i) => (part.startsWith('node') || parts.length > 1 ? `q${i}: ${part}` : part)).join('\n')} }` // prettier-ignore
+  const body = asker.isKey ? { documentId: await register(asker, query) } : { query }
+  const ask = async (door: Door) => seen(await door.post(body, asker.credential))
+  const { guarded, unfiltered, asOwner } = town.doors
+  const both = await ask(guarded)
+  for (const [lock, door] of [
+    ['row level security', unfiltered],
+    ['ownership filters', asOwner],
+  ] as const) {
+    const alone = await ask(door)
+    if (alone !== both) expect.fail(`${asker.name}, by ${lock} alone:\n${query}\n${difference(alone, both)}`)
+  }
+  return both
+}
+
+const isLeaf = (type: unknown): boolean => isScalarType(type) || isEnumType(type)
+
+describe('ownership filters and row level security', () => {
+  it('each alone show exactly what both show: every row of everybody by its id, and every list', async () => {
+    const nodes = Object.values(schema.getTypeMap())
+      .filter((type) => isObjectType(type))
+      .filter(isNode)
+    const rows = nodes.flatMap((type) => {
+      const leaves = Object.values(type.getFields()).filter((field) => isLeaf(getNamedType(field.type)) && !field.args.length) // prettier-ignore
+      return (known.ids.get(type.name) ?? []).map((id) => `node(id: "${encodeNodeId(type.name, id)}") { ... on ${type.name} { ${leaves.map(({ name }) => name).join(' ')} } }`) // prettier-ignore
+    })
+    expect(rows.length).toBeGreaterThan(50)
+    const lists = Object.values(schema.getQueryType()?.getFields() ?? {}).filter(({ args }) => args.some(({ name }) => name === 'first')).map(({ name }) => `${name}(first: 100) { edges { node { id } } }`) // prettier-ignore
+    expect(lists.length).toBeGreaterThan(5)
+    for (const asker of askers) {
+      const parts = asker.credential.authorization ? [...rows, ...lists] : [...rows.slice(0, 10), ...lists]
+      while (parts.length) await agreed(asker, parts.splice(0, 20))
+    }
+  }, 60_000)
+
+  it('agree on random questions of random people', async () => {
+    let asked = 0
+    let withRows = 0
+    const property = fc.asyncProperty(fc.gen(), async (g) => {
+      const asker = oneOf(g, askers) ?? expect.fail('nobody asks')
+      const parts = Array.from({ length: aDocument }, () => randomQuery(g, schema, known))
+      const answer = await agreed(asker, parts)
+      asked += parts.length
+      withRows += answer.includes('"__typename"') ? 1 : 0
+    })
+    await fc.assert(property, { numRuns: Math.ceil(questions / aDocument), endOnFailure: true, ...timeLimit })
+    process.stdout.write(`agreement: ${asked} random questions, ${withRows} documents with rows, 0 differences\n`)
+    expect(asked).toBeGreaterThanOrEqual(30)
+    expect(withRows).toBeGreaterThan(asked / aDocument / 4)
+  }, 3_600_000)
+})
