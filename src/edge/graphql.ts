@@ -124,6 +124,15 @@ function failedWhole({ data, errors }: ExecutionResult): boolean {
   return !data || Object.values(data).every((value) => value === null)
 }
 
+/** Syntax, validation, coercion: errors that the language itself makes, before any resolver has run. */
+const isOfTheLanguage = (error: GraphQLError): boolean => !error.originalError
+
+/** A client of before `application/graphql-response+json` is told of those with 200 (GraphQL over HTTP, 6.4.1). */
+function isLegacy(request: Request): boolean {
+  const types = (request.headers.get('accept') ?? '').split(',').map((type) => type.split(';')[0]?.trim().toLowerCase())
+  return types.includes('application/json') && !types.includes('application/graphql-response+json')
+}
+
 /** Puts each error in its public form, and the status of a request that failed as a whole. */
 const answers = (platform: Platform): Plugin<object, ServerContext> => ({
   onExecutionResult({ result, setResult, context }) {
@@ -136,7 +145,8 @@ const answers = (platform: Platform): Plugin<object, ServerContext> => ({
     })
     // A credential that ended while its request ran discredits the whole answer.
     const ended = translated.find(({ error }) => error.code === 'UNAUTHENTICATED' && context.actor.kind !== 'anonymous')
-    const status = ended ? 401 : failedWhole(result) ? translated[0]?.error.status : undefined
+    const told = isLegacy(context.request) && result.errors.every(isOfTheLanguage)
+    const status = ended ? 401 : failedWhole(result) && !told ? translated[0]?.error.status : undefined
     const retryAfter = translated.find(({ error }) => error.retryAfterSeconds !== undefined)?.error.retryAfterSeconds
     const errors = (ended ? [ended] : translated).map(
       ({ raw, error }) =>
