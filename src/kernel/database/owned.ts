@@ -2,7 +2,6 @@ import { getDatamodel } from '../../generated/pothos.ts'
 import { Prisma } from '../../generated/prisma/client.ts'
 import { isMember, type Actor } from '../actor.ts'
 import { ownership, type Model } from '../ownership.ts'
-import type { Tx } from './door.ts'
 
 type Args = Record<string, unknown>
 type Delegate = Record<string, (args?: Args) => PromiseLike<unknown>>
@@ -117,7 +116,7 @@ function ownedDelegate(model: Model, delegate: Delegate, actor: Actor): object {
 }
 
 /** The unit of work of an actor, in which every statement on a model carries the filter of `ownership`. SQL states its own. */
-export function owned(tx: Tx, actor: Actor): Tx {
+export function owned(tx: Prisma.TransactionClient, actor: Actor): Prisma.TransactionClient {
   if (actor.kind === 'system') return tx
   const delegates = new Map<string, object>()
   return new Proxy(tx, {
