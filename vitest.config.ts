@@ -3,9 +3,11 @@ import { findChromium } from './test/browser/chromium.ts'
 
 const common = {
   globalSetup: ['test/harness/globalSetup.ts'],
-  testTimeout: 30_000,
-  hookTimeout: 60_000,
+  testTimeout: 120_000,
+  hookTimeout: 180_000,
   pool: 'forks' as const,
+  // Modules hold no state of their own, so a worker loads them once for all of its files.
+  isolate: false,
 }
 
 // Node takes the CommonJS build of graphql, so the tests must too: two copies of it refuse each other's types.

@@ -1,9 +1,11 @@
-import { createHash, randomUUID } from 'node:crypto'
-import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { cpSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { inject } from 'vitest'
+import { loginsOf } from './globalSetup.ts'
 
 /** An empty, migrated database of its own, and the settings that lead a platform (in this process or another) to it. */
 export type TestDatabase = {
@@ -18,10 +20,8 @@ export async function createDatabase(): Promise<TestDatabase> {
   const url = inject('databaseUrl')
   const directory = await mkdtemp(join(tmpdir(), 'mcp-test-'))
   const removeDirectory = () => rm(directory, { recursive: true, force: true, maxRetries: 3 })
-  if (!url) {
-    await cp(inject('template'), directory, { recursive: true })
-    return { settings: { DATA_DIR: directory }, embedded: true, ownerUrl: null, drop: removeDirectory }
-  }
+  cpSync(inject('dataDirectory'), directory, { recursive: true })
+  if (!url) return { settings: { DATA_DIR: directory }, embedded: true, ownerUrl: null, drop: removeDirectory }
   const name = `mcp_test_${randomUUID().replaceAll('-', '')}`
   const server = new pg.Client({ connectionString: url })
   await server.connect()
@@ -38,8 +38,7 @@ export async function createDatabase(): Promise<TestDatabase> {
       await again.connect()
       await again.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
       // Its own logins alone: a role holds for the whole server, and other files are at work on it.
-      const suffix = createHash('sha256').update(name).digest('hex').slice(0, 12)
-      for (const role of [`mcp_app_${suffix}`, `mcp_system_${suffix}`]) await again.query(`DROP ROLE IF EXISTS ${role}`)
+      for (const login of loginsOf(name)) await again.query(`DROP ROLE IF EXISTS ${login}`)
       await again.end()
       await removeDirectory()
     },
