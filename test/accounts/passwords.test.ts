@@ -91,11 +91,12 @@ describe('a password', () => {
     expect((await change(person, password, local)).code).toBe('BAD_USER_INPUT')
   })
 
-  it('is judged in bounded time, however long and odd it is', async () => {
+  it('is judged with bounded work, however long and odd it is', async () => {
     const person = await addMember(world, org.id, 'VIEWER')
-    const started = performance.now()
+    const before = process.cpuUsage()
     await change(person, password, 'x9$k'.repeat(64))
-    expect(performance.now() - started).toBeLessThan(1000)
+    // The estimate's work grows faster than the length, so only the beginning is judged.
+    expect(process.cpuUsage(before).user / 1e6).toBeLessThan(3)
   })
 
   it('is changed with the old one, which ends the other sessions on every instance and keeps this one', async () => {
