@@ -97,7 +97,7 @@ describe('a value that is refused', () => {
     const answer = await world.graphql(create, { input }, org.admin)
     expect(answer.code).toBe('BAD_USER_INPUT')
     expect(answer.status).toBe(400)
-    const { issues } = answer.errors[0]?.extensions as { issues: { path: string[]; message: string }[] }
+    const issues = answer.errors[0]?.extensions['issues'] as { path: string[]; message: string }[]
     expect(issues.map(({ path }) => path.join('.'))).toEqual([field])
     expect(issues[0]?.message).toMatch(/expected|too/i)
     expect(JSON.stringify(answer.errors)).not.toMatch(internal)
