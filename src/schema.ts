@@ -1,6 +1,6 @@
 import { specifiedDirectives, type GraphQLSchema } from 'graphql'
 import { builder } from './graphql/builder.ts'
-import { ruleDirectives } from './graphql/directives.ts'
+import { costDirectives, ruleDirectives } from './graphql/directives.ts'
 import './modules/accounts/schema.ts'
 import './modules/accounts/factorsSchema.ts'
 import './modules/sessions/stepUpSchema.ts'
@@ -19,4 +19,4 @@ import './modules/audit/schema.ts'
 
 /** The one schema of the platform. Building it fails when any field, argument or input lacks a rule. */
 export const buildSchema = (): GraphQLSchema =>
-  builder.toSchema({ sortSchema: false, directives: [...specifiedDirectives, ...ruleDirectives] })
+  builder.toSchema({ sortSchema: false, directives: [...specifiedDirectives, ...ruleDirectives, ...costDirectives] })

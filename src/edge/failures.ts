@@ -1,4 +1,5 @@
 import { GraphQLError } from 'graphql'
+import { withoutSuggestions } from '../graphql/suggestions.ts'
 import { meaningOf } from '../kernel/database/failures.ts'
 import { AppError, badInput } from '../kernel/errors.ts'
 import type { Log } from '../kernel/log.ts'
@@ -16,7 +17,7 @@ export function translate(thrown: unknown): AppError {
   if (thrown instanceof GraphQLError) {
     // One that wraps nothing was made by the language itself: syntax, validation, coercion, a limit.
     if (thrown.originalError) return translate(thrown.originalError)
-    return badInput([{ path: [], message: thrown.message }])
+    return badInput([{ path: [], message: withoutSuggestions(thrown.message) }])
   }
   const meaning = meaningOf(thrown)
   if (meaning instanceof AppError) return meaning

@@ -8,8 +8,10 @@ import {
   type ExecutionArgs,
   type ExecutionResult,
   type GraphQLSchema,
+  type OperationDefinitionNode,
 } from 'graphql'
 import { createYoga, type Plugin } from 'graphql-yoga'
+import { actualCost } from '../graphql/actualCost.ts'
 import { analyse, operationOf, type Analysis } from '../graphql/analysis.ts'
 import { boundExpansion } from '../graphql/expansion.ts'
 import { GraphContext, type CookieJar } from '../graphql/context.ts'
@@ -76,11 +78,10 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
       const call = { ...(untyped as ExecutionArgs), schema }
       let analysis: Analysis
       let remaining: number | null
-      let kind: OperationTypeNode
+      let operation: OperationDefinitionNode
       try {
         admit(schema, call, server)
-        const operation = operationOf(call.document, call.operationName)
-        kind = operation.operation
+        operation = operationOf(call.document, call.operationName)
         const { coerced, errors } = getVariableValues(
           schema,
           operation.variableDefinitions ?? [],
@@ -99,13 +100,17 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
         const seen = introspects(call.document) ? visibleSchema(schema, server.actor) : schema
         const result = await execute({ ...call, schema: seen, contextValue: context })
         // A question that no statement answered has not met the database yet, and so would pass with a credential that ended.
-        if (kind === OperationTypeNode.QUERY) await context.confirm()
+        if (operation.operation === OperationTypeNode.QUERY) await context.confirm()
         return {
           ...result,
           ...(result.errors ? { errors: await named(platform, context.actor, result.errors) } : {}),
           extensions: {
             ...result.extensions,
-            cost: { requested: analysis.cost, remaining },
+            cost: {
+              requested: analysis.cost,
+              actual: actualCost(schema, call.document, operation, result.data),
+              remaining,
+            },
             statements: context.statements,
           },
         }

@@ -18,11 +18,10 @@ import { AppError, badInput, type InputIssue } from '../kernel/errors.ts'
 import type { Scope } from '../kernel/permissions.ts'
 import type { Rule } from '../kernel/rule.ts'
 import { boundExpansion } from './expansion.ts'
-import { defaultPageSize, inherited, maxPageSize, ruleOf, type FieldExtensions } from './rules.ts'
+import { defaultListSize, defaultPageSize, inherited, maxPageSize, ruleOf, type FieldExtensions } from './rules.ts'
 
 /** The most that one request may cost; a page of a hundred rows with a relation each costs about two hundred. */
 export const maxCost = 5000
-const defaultListSize = 10
 
 /** What one operation of a document asks for and costs, before anything runs. */
 export type Analysis = {

@@ -2,7 +2,6 @@ import SchemaBuilder from '@pothos/core'
 import DirectivesPlugin from '@pothos/plugin-directives'
 import PrismaPlugin, { type PrismaClient } from '@pothos/plugin-prisma'
 import RelayPlugin from '@pothos/plugin-relay'
-import ScopeAuthPlugin from '@pothos/plugin-scope-auth'
 import { DateTimeISOResolver, JSONResolver } from 'graphql-scalars'
 import { getDatamodel } from '../generated/pothos.ts'
 import type PrismaTypes from '../generated/pothos.ts'
@@ -10,7 +9,7 @@ import { badInput } from '../kernel/errors.ts'
 import { decodeNodeId, encodeNodeId } from '../kernel/nodeId.ts'
 import { authenticated, isPublic } from '../kernel/rule.ts'
 import type { GraphContext } from './context.ts'
-import { defaultPageSize, inherited, maxPageSize, unauthorized } from './rules.ts'
+import { defaultPageSize, inherited, maxPageSize } from './rules.ts'
 
 type Types = {
   Context: GraphContext
@@ -20,8 +19,6 @@ type Types = {
     DateTime: { Input: Date; Output: Date }
     JSON: { Input: unknown; Output: unknown }
   }
-  AuthScopes: Record<string, never>
-  DefaultAuthStrategy: 'all'
   Directives: {
     authenticated: { locations: 'FIELD_DEFINITION'; args: Record<string, never> }
     requiresScopes: { locations: 'FIELD_DEFINITION'; args: { scopes: string[][] } }
@@ -33,12 +30,7 @@ const onPage = { rule: inherited } as const
 
 /** The one builder. It knows the language and its rules, and no noun of the domain. */
 export const builder = new SchemaBuilder<Types>({
-  plugins: ['rules', ScopeAuthPlugin, PrismaPlugin, RelayPlugin, DirectivesPlugin],
-  scopeAuth: {
-    defaultStrategy: 'all',
-    authScopes: () => ({}),
-    unauthorizedError: (_parent, context, info) => unauthorized(context, info),
-  },
+  plugins: ['rules', PrismaPlugin, RelayPlugin, DirectivesPlugin],
   prisma: {
     // Prisma's client for a transaction has all that the plugin uses of a client.
     client: (context) => context.tx as unknown as PrismaClient,

@@ -2,6 +2,7 @@ import { parse, validate, type GraphQLSchema } from 'graphql'
 import { badInput } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
 import { analyse, type Analysis } from './analysis.ts'
+import { withoutSuggestions } from './suggestions.ts'
 
 const schemas = new WeakMap<Platform, GraphQLSchema>()
 
@@ -22,6 +23,6 @@ export function analyseDocument(platform: Platform, text: string, path: (string 
     throw badInput([{ path, message: 'expected a GraphQL document of at most 2000 tokens' }], cause)
   }
   const errors = validate(schema, document)
-  if (errors.length) throw badInput(errors.map(({ message }) => ({ path, message })))
+  if (errors.length) throw badInput(errors.map(({ message }) => ({ path, message: withoutSuggestions(message) })))
   return analyse(schema, document, null, null)
 }

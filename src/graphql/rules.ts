@@ -4,7 +4,7 @@ import SchemaBuilder, {
   type PothosOutputFieldConfig,
   type SchemaTypes,
 } from '@pothos/core'
-import type { GraphQLResolveInfo } from 'graphql'
+import type { GraphQLFieldResolver, GraphQLResolveInfo } from 'graphql'
 import { AppError } from '../kernel/errors.ts'
 import { denial, holds, permitsRow, requirements, type Rule } from '../kernel/rule.ts'
 import type { GraphContext } from './context.ts'
@@ -19,6 +19,8 @@ export type FieldRule = Rule | typeof inherited
 /** What a page of a list can hold at the most; asking for more is an error, not a silent cut. */
 export const maxPageSize = 100
 export const defaultPageSize = 20
+/** What a plain list is taken to hold where it does not say. */
+export const defaultListSize = 10
 
 /** How sensitive a value is; handling follows from it (docs/authorization.md). */
 export type DataClass = 'public' | 'internal' | 'personal' | 'secret'
@@ -73,6 +75,42 @@ function directivesOf(rule: FieldRule): Record<string, object> {
   }
 }
 
+type CostedField = { name: string; args: object; type: { kind: string; type?: { kind: string } | undefined } }
+
+/** `@cost` and `@listSize` (GraphQL cost specification), from what the analysis itself counts by. */
+function costDirectivesOf({ name, args, type }: CostedField, cost: Cost | undefined): Record<string, object> {
+  const weight = cost?.weight === undefined ? {} : { cost: { weight: String(cost.weight) } }
+  if ('first' in args) {
+    const slicingArguments = ['first', 'last']
+    const page = { assumedSize: defaultPageSize, slicingArguments, sizedFields: ['edges'], requireOneSlicingArgument: false } // prettier-ignore
+    return { ...weight, listSize: page }
+  }
+  const isObjects = type.kind === 'List' && type.type?.kind !== 'Scalar' && type.type?.kind !== 'Enum'
+  if (!isObjects || name === 'edges') return weight
+  return { ...weight, listSize: { assumedSize: cost?.assumedSize ?? defaultListSize } }
+}
+
+type Resolver = GraphQLFieldResolver<unknown, GraphContext>
+
+/** The resolver behind the field's rule. Synchronous, and one comparison of bits: thousands of fields pass here in a request. */
+function guarded(config: { parentType: string; extensions?: unknown }, resolve: Resolver): Resolver {
+  const { rule } = config.extensions as FieldExtensions
+  if (!rule || rule === inherited || rule.public) return resolve
+  // A mutation's row is known to its operation alone, which asks the policy when it has found it.
+  const byRow = rule.row !== null && !roots.has(config.parentType)
+  if (byRow || rule.platform)
+    return (parent, args, context, info) => {
+      const { actor } = context
+      if (holds(actor, rule) && (!byRow || permitsRow(actor, rule, parent))) return resolve(parent, args, context, info)
+      throw unauthorized(context, info)
+    }
+  const { mask } = rule
+  return (parent, args, context, info) => {
+    if ((context.actor.permissions & mask) === mask) return resolve(parent, args, context, info)
+    throw unauthorized(context, info)
+  }
+}
+
 type Selection = (args: unknown, context: GraphContext, ...rest: unknown[]) => object
 
 /** A selection that loads nothing for a caller whom the field refuses, so that what is denied is not even read. */
@@ -86,7 +124,7 @@ function loadedIfPermitted(extensions: Readonly<Record<string, unknown>>, rule: 
 }
 
 /**
- * Turns each field's `rule` into what enforces and shows it: the scope-auth check before its resolver, the directives
+ * Turns each field's `rule` into what enforces and shows it: the check before its resolver, the directives
  * of the printed schema, and the extension that the analysis, the documentation and the tests read.
  * A field or argument without a rule stops the build.
  */
@@ -102,27 +140,37 @@ class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
     const isRoot = roots.has(config.parentType)
     if (isRoot && config.parentType !== 'Mutation' && rule !== inherited && rule.row)
       throw new Error(`${name} is a root field, so there is no row for the policy ${rule.row.name} to judge.`)
-    const check =
-      rule === inherited || rule.public
-        ? {}
-        : {
-            authScopes: (parent: unknown, _args: unknown, { actor }: GraphContext) =>
-              // A mutation's row is known to its operation alone, which asks the policy when it has found it.
-              holds(actor, rule) && (isRoot || permitsRow(actor, rule, parent)),
-          }
     return {
       ...config,
       extensions: {
         ...config.extensions,
         ...(rule === inherited ? {} : loadedIfPermitted(config.extensions ?? {}, rule)),
         rule,
-        directives: { ...(config.extensions?.['directives'] as object), ...directivesOf(rule) },
+        directives: {
+          ...(config.extensions?.['directives'] as object),
+          ...directivesOf(rule),
+          ...costDirectivesOf(config as unknown as CostedField, cost),
+        },
         ...(cost ? { cost } : {}),
         ...(dataClass ? { dataClass } : {}),
         ...(changesActor ? { changesActor } : {}),
       },
-      pothosOptions: { ...options, ...check },
     } as PothosOutputFieldConfig<Types>
+  }
+
+  // This plugin is the builder's first, so its check is the outermost: what is refused runs nothing and loads nothing.
+  override wrapResolve(
+    resolve: GraphQLFieldResolver<unknown, Types['Context'], object>,
+    config: PothosOutputFieldConfig<Types>,
+  ): GraphQLFieldResolver<unknown, Types['Context'], object> {
+    return guarded(config, resolve as Resolver) as typeof resolve
+  }
+
+  override wrapSubscribe(
+    subscribe: GraphQLFieldResolver<unknown, Types['Context'], object> | undefined,
+    config: PothosOutputFieldConfig<Types>,
+  ): GraphQLFieldResolver<unknown, Types['Context'], object> | undefined {
+    return subscribe && (guarded(config, subscribe as Resolver) as typeof subscribe)
   }
 
   override onInputFieldConfig(config: PothosInputFieldConfig<Types>): PothosInputFieldConfig<Types> {
@@ -147,8 +195,8 @@ class RulesPlugin<Types extends SchemaTypes> extends BasePlugin<Types> {
 
 SchemaBuilder.registerPlugin('rules', RulesPlugin)
 
-/** The error of a field that scope-auth refused, made from the field's own rule. */
-export function unauthorized(context: GraphContext, info: GraphQLResolveInfo): AppError {
+/** The error of a refused field, made from the field's own rule. */
+function unauthorized(context: GraphContext, info: GraphQLResolveInfo): AppError {
   const field = info.parentType.getFields()[info.fieldName]
   const rule = field && ruleOf(field)
   return rule && rule !== inherited

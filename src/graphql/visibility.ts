@@ -1,5 +1,5 @@
 import { filterSchema, pruneSchema } from '@graphql-tools/utils'
-import { Kind, type DocumentNode, type GraphQLFieldConfig, type GraphQLSchema } from 'graphql'
+import { Kind, type DocumentNode, type GraphQLFieldConfig, type GraphQLSchema, type SelectionSetNode } from 'graphql'
 import { LRUCache } from 'lru-cache'
 import type { Actor } from '../kernel/actor.ts'
 import { freshMfaBit } from '../kernel/permissions.ts'
@@ -36,12 +36,18 @@ export function visibleSchema(schema: GraphQLSchema, { permissions }: Actor): Gr
   return filtered
 }
 
+// A root's selections may stand within fragments without a name, one within the other.
+const asksForSchema = ({ selections }: SelectionSetNode): boolean =>
+  selections.some(
+    (node) =>
+      (node.kind === Kind.FIELD && (node.name.value === '__schema' || node.name.value === '__type')) ||
+      (node.kind === Kind.INLINE_FRAGMENT && asksForSchema(node.selectionSet)),
+  )
+
 /** Whether a document asks for the schema itself. */
 export const introspects = (document: DocumentNode): boolean =>
   document.definitions.some(
     (definition) =>
       (definition.kind === Kind.OPERATION_DEFINITION || definition.kind === Kind.FRAGMENT_DEFINITION) &&
-      definition.selectionSet.selections.some(
-        (node) => node.kind === Kind.FIELD && (node.name.value === '__schema' || node.name.value === '__type'),
-      ),
+      asksForSchema(definition.selectionSet),
   )
