@@ -10,7 +10,9 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['bin/*.js', 'eslint.config.js', '.dependency-cruiser.js'] },
+        projectService: {
+          allowDefaultProject: ['bin/*.js', 'eslint.config.js', '.dependency-cruiser.js', 'test/gateway/peers/*.mjs'],
+        },
         tsconfigRootDir: import.meta.dirname,
       },
     },
@@ -51,7 +53,7 @@ export default tseslint.config(
     files: ['bin/**', 'test/**', 'bench/**', 'src/edge/graphiql/**', '*.config.ts', '*.js'],
     rules: { 'no-restricted-properties': 'off', 'no-restricted-globals': 'off' },
   },
-  { files: ['bin/**', '*.js'], ...tseslint.configs.disableTypeChecked },
+  { files: ['bin/**', '*.js', '**/*.mjs'], ...tseslint.configs.disableTypeChecked },
   {
     files: ['test/**', 'bench/**'],
     rules: {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
+import { catalogueFile } from './catalogue.ts'
 
 const flag = z.enum(['on', 'off'])
 const cidrList = z
@@ -96,6 +97,9 @@ export const settings = z.object({
   UPSTREAM_ALLOWED_CIDRS: cidrList.describe(
     'Private networks that upstream MCP servers may live in, e.g. `10.0.0.0/8`.',
   ),
+  CATALOGUE_FILE: catalogueFile
+    .optional()
+    .describe('JSON file that names the MCP servers which organisations may have run as processes. Default: none.'),
   TRUSTED_PROXIES: cidrList.describe('Networks whose `X-Forwarded-For` is believed.'),
   DEMO: flag
     .optional()
@@ -193,6 +197,7 @@ function parse(environment: Record<string, string | undefined>) {
     signingKeyRotationDays: s.SIGNING_KEY_ROTATION_DAYS,
     masterKey: s.MASTER_KEY ?? (s.MASTER_KEY_FILE ? readFileSync(s.MASTER_KEY_FILE, 'utf8').trim() : undefined),
     upstreamAllowedCidrs: s.UPSTREAM_ALLOWED_CIDRS,
+    catalogue: s.CATALOGUE_FILE ?? null,
     trustedProxies: s.TRUSTED_PROXIES,
     demo: s.DEMO,
     clientApiKey: s.MCP_API_KEY,

@@ -98,7 +98,7 @@ function* attacksOn(kind: string, field: GraphQLField<unknown, unknown>): Genera
 }
 
 // A slug is given here, not looked up.
-const makesSlugs = new Set(['createService'])
+const makesSlugs = new Set(['createService', 'enableHostedService'])
 
 /** Every place of the schema's root fields that takes an id or a slug; a new one is attacked from its first day. */
 export const everyAttack = (schema: GraphQLSchema): Attack[] =>

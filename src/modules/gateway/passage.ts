@@ -4,8 +4,9 @@ import { AppError, notFound } from '../../kernel/errors.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { Secret } from '../../kernel/secret.ts'
 import { createGateway } from './gateway.ts'
+import { hosting } from './hosting.ts'
 import { records } from './records.ts'
-import type { Gateway, Passage } from './types.ts'
+import type { Gateway, Passage, UpstreamTarget } from './types.ts'
 
 const mebibyte = 2 ** 20
 
@@ -38,6 +39,7 @@ type Row = {
   id: string
   slug: string
   endpoint: string
+  hosted: string | null
   credentialMode: 'NONE' | 'SHARED' | 'PERSONAL'
   credentialHeader: string
   trusted: boolean
@@ -53,7 +55,7 @@ const find = (platform: Platform, actor: Member, slug: string): Promise<Row[]> =
   platform.database.read(
     actor,
     (tx) => tx.$queryRaw<Row[]>`
-      SELECT s.id::text, s.slug, s.endpoint, s.credential_mode::text AS "credentialMode", s.credential_header AS "credentialHeader",
+      SELECT s.id::text, s.slug, s.endpoint, s.hosted, s.credential_mode::text AS "credentialMode", s.credential_header AS "credentialHeader",
         s.trusted, s.version, c.owner, c.ciphertext, extract(epoch FROM c.updated_at)::text AS stamp,
         (SELECT coalesce(json_agg(json_build_object('tool', p.tool, 'access', p.access)), '[]') FROM tool_policies p WHERE p.service_id = s.id) AS policies
       FROM services s LEFT JOIN LATERAL app.service_credential(s.id) c ON true
@@ -64,16 +66,6 @@ const find = (platform: Platform, actor: Member, slug: string): Promise<Row[]> =
 export async function passageTo(platform: Platform, actor: Member, slug: string): Promise<Passage> {
   const [row] = await find(platform, actor, slug)
   if (!row || !reaches(actor, row.id)) throw notFound('service')
-  const headers = new Map<string, Secret>()
-  if (row.credentialMode !== 'NONE') {
-    if (!row.owner || !row.ciphertext)
-      throw new AppError('SERVICE_UNCONFIGURED', row.credentialMode === 'PERSONAL'
-        ? 'This service needs your own token first: storeServiceToken.'
-        : 'This service needs the organisation’s token first: storeSharedToken.') // prettier-ignore
-    const token = platform.vault.open('serviceToken', [actor.orgId, row.owner, row.id], row.ciphertext)
-    const bearer = row.credentialHeader === 'authorization'
-    headers.set(row.credentialHeader, bearer ? new Secret(`Bearer ${token.reveal()}`) : token)
-  }
   return {
     actor,
     orgId: actor.orgId,
@@ -81,10 +73,30 @@ export async function passageTo(platform: Platform, actor: Member, slug: string)
     serviceSlug: row.slug,
     trusted: row.trusted,
     toolAccess: new Map(row.policies.map(({ tool, access }) => [tool, access])),
-    target: {
-      key: [row.id, row.version, row.owner ?? 'none', row.stamp ?? ''].join('/'),
-      endpoint: new URL(row.endpoint),
-      headers,
-    },
+    target: targetOf(platform, actor, row),
   }
+}
+
+function targetOf(platform: Platform, actor: Member, row: Row): UpstreamTarget {
+  const token = credentialOf(platform, actor, row)
+  const key = [row.id, row.version, row.owner ?? 'none', row.stamp ?? ''].join('/')
+  if (row.hosted !== null) {
+    const tenancy = { organizationId: actor.orgId, serviceId: row.id, userId: actor.userId, credential: token }
+    return hosting(platform).target(row.hosted, key, tenancy)
+  }
+  const headers = new Map<string, Secret>()
+  if (token) {
+    const bearer = row.credentialHeader === 'authorization'
+    headers.set(row.credentialHeader, bearer ? new Secret(`Bearer ${token.reveal()}`) : token)
+  }
+  return { key, endpoint: new URL(row.endpoint), headers }
+}
+
+function credentialOf(platform: Platform, actor: Member, row: Row): Secret | undefined {
+  if (row.credentialMode === 'NONE') return undefined
+  if (!row.owner || !row.ciphertext)
+    throw new AppError('SERVICE_UNCONFIGURED', row.credentialMode === 'PERSONAL'
+      ? 'This service needs your own token first: storeServiceToken.'
+      : 'This service needs the organisation’s token first: storeSharedToken.') // prettier-ignore
+  return platform.vault.open('serviceToken', [actor.orgId, row.owner, row.id], row.ciphertext)
 }

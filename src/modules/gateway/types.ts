@@ -19,6 +19,8 @@ export type UpstreamTarget = {
   endpoint: URL
   /** The only headers, beside those of the protocol, that the upstream ever receives. */
   headers: ReadonlyMap<string, Secret>
+  /** For what has no address of its own: a process of the operator's. In place of the gateway's `fetch`. */
+  reach?: Fetch
 }
 
 /** All that the gateway knows about one caller at one service. */

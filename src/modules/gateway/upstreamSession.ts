@@ -92,7 +92,7 @@ export class UpstreamSession {
 
   static async open(options: SessionOptions): Promise<UpstreamSession> {
     const { target, limits, capabilities, prior } = options
-    const fetch = targetFetch(target, options.fetch, limits.maxResultBytes)
+    const fetch = targetFetch(target, target.reach ?? options.fetch, limits.maxResultBytes)
     const transport = new StreamableHTTPClientTransport(target.endpoint, {
       fetch: boundedFetch(fetch, limits.maxResultBytes),
     })

@@ -10,7 +10,9 @@ import { Secret } from '../../kernel/secret.ts'
 export const credentialModes = z.enum({ NONE: 'NONE', SHARED: 'SHARED', PERSONAL: 'PERSONAL' })
 export const toolAccesses = z.enum({ READ: 'READ', WRITE: 'WRITE', BLOCKED: 'BLOCKED' })
 
-const slug = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/, 'expected 1 to 40 of a–z, 0–9 and inner dashes')
+export const slug = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/, 'expected 1 to 40 of a–z, 0–9 and inner dashes')
 export const endpoint = z
   .url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' })
   .max(2000)
@@ -48,7 +50,7 @@ export function actingMember(actor: Actor): Member {
 const serviceTarget = {
   noun: 'service',
   find: (tx: Tx, { id }: { id: string }) =>
-    tx.service.findFirst({ where: { id }, select: { id: true, slug: true, endpoint: true } }),
+    tx.service.findFirst({ where: { id }, select: { id: true, slug: true, endpoint: true, hosted: true } }),
 }
 
 export const createService = operation({
@@ -94,7 +96,9 @@ export const updateService = operation({
     enabled: fields.enabled.optional(),
   }),
   target: serviceTarget,
-  run: async ({ tx }, { id, ...changes }) => {
+  run: async ({ tx, row }, { id, ...changes }) => {
+    if (typeof row?.hosted === 'string' && changes.endpoint !== undefined)
+      throw badInput([{ path: ['endpoint'], message: 'a service of the catalogue has no address' }])
     const data = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
     if (Object.keys(data).length === 0) throw badInput([{ path: [], message: 'expected at least one value to change' }])
     // A token was given for the server that it was given for: at another address it must be given again.

@@ -46,6 +46,10 @@ export const Service = builder.prismaNode('Service', {
       rule: scope('mcp:write'),
       description: 'Its own address; for those who configure services.',
     }),
+    hosted: t.exposeString('hosted', {
+      rule: scope('mcp:write'),
+      description: 'Name in the operator’s catalogue, where the platform runs it as a process; null elsewhere.',
+    }),
     credentialMode: t.expose('credentialMode', { type: CredentialMode, rule: read, nullable: false }),
     credentialHeader: t.exposeString('credentialHeader', { rule: scope('mcp:write') }),
     enabled: t.exposeBoolean('enabled', { rule: read, nullable: false }),
