@@ -9,9 +9,12 @@ import { system } from './kernel/actor.ts'
 import { closeResources, type Platform } from './kernel/platform.ts'
 import { createLog } from './kernel/log.ts'
 import { signUp } from './modules/organizations/operations.ts'
+import { provideSchema } from './graphql/registry.ts'
+import { checkPersistedOperations } from './modules/persisted/check.ts'
 import { readManifest } from './modules/persisted/manifest.ts'
 import { pushOperations } from './pushOperations.ts'
 import { rotateSigningKey } from './modules/sessions/rotation.ts'
+import { buildSchema } from './schema.ts'
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`)
 
@@ -101,6 +104,27 @@ operations
     for (const { sha256, name, requiredScopes, cost } of answer)
       print([sha256, name ?? '(unnamed)', `needs ${requiredScopes.join(' ')}`, `costs ${cost}`].join('\t'))
   })
+
+operations
+  .command('check')
+  .description(
+    'Reads every registered operation again under the schema of this build; ends with 1 when one would no longer run. On the database itself; reads the settings of the server.',
+  )
+  .option('--dry-run', 'store nothing of what changed', false)
+  .action(({ dryRun }: { dryRun: boolean }) =>
+    withPlatform(async (platform) => {
+      provideSchema(platform, buildSchema())
+      const verdicts = await checkPersistedOperations.run({ actor: system(), platform }, { store: !dryRun })
+      for (const { id, name, version, broken, newScopes } of verdicts) {
+        const which = `${name ?? '(unnamed)'}@${version}\t${id}`
+        if (broken) print(`broken\t${which}\t${broken}`)
+        else if (newScopes.length) print(`changed\t${which}\tnow needs ${newScopes.join(' ')}`)
+      }
+      const broken = verdicts.filter((verdict) => verdict.broken).length
+      print(`${verdicts.length} registered operations, ${broken} broken`)
+      if (broken) process.exitCode = 1
+    }),
+  )
 
 program
   .command('call')

@@ -24,8 +24,10 @@ import { denial, holds } from '../kernel/rule.ts'
 import { Kind } from 'graphql'
 import { nameMethods } from '../modules/accounts/factorsLacking.ts'
 import { readJar, setCookieHeader } from './cookies.ts'
+import { recordDenials } from './denials.ts'
 import { present, report, translate } from './failures.ts'
 import { charge } from './limits.ts'
+import { cacheable } from './cacheable.ts'
 import { readGraphQLRequest, type GraphQLRequest } from './graphqlRequest.ts'
 
 type ServerContext = { actor: Actor; input: GraphQLRequest; cookies: CookieJar }
@@ -101,6 +103,7 @@ const runs = (platform: Platform, schema: GraphQLSchema): Plugin<object, ServerC
         const result = await execute({ ...call, schema: seen, contextValue: context })
         // A question that no statement answered has not met the database yet, and so would pass with a credential that ended.
         if (operation.operation === OperationTypeNode.QUERY) await context.confirm()
+        await recordDenials(context)
         return {
           ...result,
           ...(result.errors ? { errors: await named(platform, context.actor, result.errors) } : {}),
@@ -230,7 +233,8 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
     const input = await readGraphQLRequest(platform, actor, request, url)
     const cookies = readJar(request.headers, platform.publicUrl)
     const { method, headers, signal } = request
-    const response = await yoga.fetch(new Request(url, { method, headers, signal }), { actor, input, cookies })
+    const answered = await yoga.fetch(new Request(url, { method, headers, signal }), { actor, input, cookies })
+    const response = input.persisted && method === 'GET' ? await cacheable(request, answered) : answered
     const setCookie = setCookieHeader(cookies, platform.clock())
     if (setCookie) response.headers.append('Set-Cookie', setCookie)
     // RFC 9110, 15.5.2: a refusal says how to do better. Refusals before execution have theirs from the app.

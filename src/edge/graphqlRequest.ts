@@ -73,7 +73,7 @@ export async function readGraphQLRequest(
       'No such persisted operation. Register it first: registerPersistedOperation.',
     )
   const { document, kind, requiredScopes } = await platform.database.read(actor, (tx) =>
-    resolvePersisted(tx, reference),
+    resolvePersisted(tx, actor, reference),
   )
   if (request.method === 'GET' && kind !== 'query')
     throw badInput([{ path: [], message: 'expected POST for a mutation' }])

@@ -30,6 +30,8 @@ export type Analysis = {
   scopes: Scope[]
   /** A fresh second factor is needed somewhere. */
   stepUp: boolean
+  /** Kinds of rows (Prisma's models) that its fields are read from. */
+  records: string[]
   /** Rules of arguments that were given, each to be met before anything runs. */
   argumentRules: readonly Rule[]
   /** Resolutions of composite fields, weighted, with list sizes multiplied out. Exact for given variables, else the worst case. */
@@ -45,6 +47,7 @@ type Walk = {
   variables: Variables | null
   scopes: Set<Scope>
   stepUp: boolean
+  records: Set<string>
   argumentRules: Set<Rule>
   issues: InputIssue[]
 }
@@ -143,6 +146,8 @@ function costOfField(
   const { cost } = field.extensions as FieldExtensions
   const type = getNamedType(field.type)
   const weight = cost?.weight ?? (isLeafType(type) ? 0 : 1)
+  const model = type.extensions['pothosPrismaModel']
+  if (typeof model === 'string') walk.records.add(model)
   if (!node.selectionSet || !isCompositeType(type)) return weight
   const here = [...path, node.alias?.value ?? node.name.value]
   const paged = field.args.some((argument) => argument.name === 'first')
@@ -175,6 +180,7 @@ export function analyse(
     variables,
     scopes: new Set(),
     stepUp: false,
+    records: new Set(),
     argumentRules: new Set(),
     issues: [],
   }
@@ -193,6 +199,7 @@ export function analyse(
     kind: operation.operation,
     scopes: [...walk.scopes].sort(),
     stepUp: walk.stepUp,
+    records: [...walk.records].sort(),
     argumentRules: [...walk.argumentRules],
     cost,
   }

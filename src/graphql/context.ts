@@ -1,5 +1,6 @@
 import { isMember, type Actor } from '../kernel/actor.ts'
 import type { Reader, Tx } from '../kernel/database/door.ts'
+import type { AppError } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
 import type { Secret } from '../kernel/secret.ts'
 
@@ -21,6 +22,8 @@ export class GraphContext {
   readonly cookies: CookieJar
   /** SQL statements that this request has run; each is one round trip. */
   statements = 0
+  /** Sensitive fields that were refused, by coordinate, each with its error. */
+  readonly denials = new Map<string, AppError>()
   #actor: Actor
   #reader: Reader
   readonly #past: Reader[] = []

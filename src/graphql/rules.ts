@@ -199,7 +199,10 @@ SchemaBuilder.registerPlugin('rules', RulesPlugin)
 function unauthorized(context: GraphContext, info: GraphQLResolveInfo): AppError {
   const field = info.parentType.getFields()[info.fieldName]
   const rule = field && ruleOf(field)
-  return rule && rule !== inherited
-    ? denial(context.actor, rule)
-    : new AppError('FORBIDDEN', 'Your credential does not permit this.')
+  if (!rule || rule === inherited) return new AppError('FORBIDDEN', 'Your credential does not permit this.')
+  const error = denial(context.actor, rule)
+  const { dataClass } = field.extensions as FieldExtensions
+  if (dataClass === 'personal' || dataClass === 'secret')
+    context.denials.set(`${info.parentType.name}.${info.fieldName}`, error)
+  return error
 }

@@ -24,6 +24,8 @@ export type System = Common & { kind: 'system' }
 export type KeyLimits = {
   /** Null: every service of the organisation. */
   serviceIds: readonly string[] | null
+  /** Null: every registered operation of the organisation. */
+  operationIds: readonly string[] | null
   requestsPerMinute: number | null
 }
 /** Somebody who acts in exactly one organisation, through a session (`user`) or an API key (`apiKey`). */

@@ -39,11 +39,18 @@ export function parse<Input>(schema: z.ZodType<Input>, raw: unknown): Input {
   )
 }
 
-async function recordDenial(call: Call, name: string, error: AppError): Promise<void> {
+/** Writes a refusal down, with the rule that decided, in a transaction of its own. */
+export async function recordDenial(
+  call: Pick<Call, 'actor' | 'platform' | 'now'>,
+  name: string,
+  error: AppError,
+  target: string | null = null,
+): Promise<void> {
   // Strangers cannot fill the trail; their refusals are in the log.
   if (!isMember(call.actor)) return
   const entry = {
     action: `${name}.denied`,
+    target,
     detail: { code: error.code, requires: JSON.stringify(error.extensions['requires'] ?? {}) },
   }
   const { orgId, userId, origin } = call.actor

@@ -29,7 +29,8 @@ export const ownership: { readonly [M in Model]: (member: Member) => Where<M> | 
   ToolPolicy: ({ orgId }) => ({ orgId }),
   UserToken: ({ userId, orgId }) => ({ orgId, userId }),
   SharedToken: ({ orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : null),
-  PersistedOperation: ({ orgId }) => ({ orgId }),
+  PersistedOperation: ({ orgId, limits }) =>
+    limits?.operationIds ? { orgId, id: { in: [...limits.operationIds] } } : { orgId },
 
   RequestLog: ({ userId, orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : { orgId, userId }),
   UsageDaily: ({ userId, orgId, role }) => (rank(role) >= rank('DEVELOPER') ? { orgId } : { orgId, userId }),

@@ -1,5 +1,6 @@
 import { getIntrospectionQuery } from 'graphql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { system } from '../../src/kernel/actor.ts'
 import { createKey, createService, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type World } from '../harness/world.ts'
 
@@ -54,6 +55,28 @@ describe('a denied field', () => {
         ({ extensions }) => extensions.code === 'FORBIDDEN' && (extensions['requires'] as any).policy === 'selfOrAdmin',
       ),
     ).toBe(true)
+  })
+})
+
+describe('a denied field that is sensitive', () => {
+  const denials = () =>
+    world.platform.database.read(system(), (tx) => tx.auditEvent.findMany({ where: { orgId: org.id, action: 'field.denied' } })) // prettier-ignore
+
+  it('is in the trail with the rule that decided, once for a list and however often it is asked again', async () => {
+    const before = (await denials()).length
+    const query = '{ organization { members(first: 5) { edges { node { user { email name } } } } } }'
+    for (let i = 0; i < 3; i += 1) await world.graphql(query, {}, org.colleague)
+    const [event, ...more] = (await denials()).slice(before)
+    expect(more).toEqual([])
+    expect(event).toMatchObject({ target: 'User.email', outcome: 'denied', userId: org.colleague.userId, actorKind: 'user' })
+    expect(event?.detail).toEqual({ code: 'FORBIDDEN', requires: '{"scopes":["org:read"],"policy":"selfOrAdmin"}' })
+  })
+
+  it('is not in the trail where it is not sensitive, or where a stranger asked', async () => {
+    const before = (await denials()).length
+    await world.graphql('{ service(slug: "one") { endpoint } }', {}, org.viewer)
+    await world.graphql('{ viewer { email } }')
+    expect(await denials()).toHaveLength(before)
   })
 })
 

@@ -122,6 +122,7 @@ const securityDefiners = [
   'app.change_own_password',
   'app.end_member_credentials',
   'app.forget_service_credentials',
+  'app.hand_over',
   'app.identify',
   'app.service_credential',
 ]

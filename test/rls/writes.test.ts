@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { scopesOf, type Scope } from '../../src/kernel/permissions.ts'
+import { roles, scopesOf, type Scope } from '../../src/kernel/permissions.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
 import { claimsOf, everyTable, fillEveryTable, insertion, rowFor, somebody, type Somebody, type Table } from './everyTable.ts' // prettier-ignore
 import { openRaw, type RawDatabase, type Row } from './rawDatabase.ts'
@@ -42,7 +42,7 @@ const verbs: Verb[] = [
   remove('tool_policies', { ...shared, scope: 'mcp:admin', mfa: true }),
   add('user_tokens', { ...own, scope: 'user:token' }),
   change('user_tokens', "hint = 'x'", { ...own, scope: 'user:token' }),
-  remove('user_tokens', own),
+  remove('user_tokens', { ...own, scope: 'user:token' }),
   add('shared_tokens', { ...shared, scope: 'mcp:admin', mfa: true }),
   change('shared_tokens', "hint = 'x'", { ...shared, scope: 'mcp:admin', mfa: true }),
   remove('shared_tokens', { ...shared, scope: 'mcp:admin', mfa: true }),
@@ -132,4 +132,28 @@ describe('writes by raw SQL as the unprivileged role', () => {
     const without = scopesOf('ORG_ADMIN').filter((scope) => scope !== 'org:admin')
     expect(await reached(verb, colleague, { ...claims, scope: without })).toBe(0)
   })
+
+  it('no key is made with more than its maker’s role can hold', async () => {
+    for (const role of roles) {
+      const { rows: held } = await raw.query('SELECT app.scopes_of($1) AS scopes', [role])
+      expect(new Set(held[0]?.['scopes'] as string[])).toEqual(new Set(scopesOf(role)))
+    }
+    const make = (scopes: string[]) =>
+      raw.trial(async () => {
+        const row = { ...(await newRow('api_keys', developer)), scopes }
+        await raw.become('mcp_app', claimsOf(developer))
+        return raw.attempt(...insertion('api_keys', row))
+      })
+    expect(await make(['mcp:read', 'user:token'])).toMatchObject({ count: 1 })
+    for (const scopes of [['org:admin'], ['mcp:read', 'mcp:admin'], ['everything']]) expect(await make(scopes)).toBe('42501') // prettier-ignore
+  })
+
+  it('a key that is bound to operations sees no other, and makes none', () =>
+    raw.trial(async () => {
+      const bound = rowOf(admin, 'persisted_operations')['id']
+      await raw.become('mcp_app', { ...claimsOf(admin), operations: [bound] })
+      expect((await raw.query('SELECT id FROM persisted_operations')).rows).toEqual([{ id: bound }])
+      await raw.become('mcp_app', { ...claimsOf(admin), operations: [] })
+      expect((await raw.query('SELECT id FROM persisted_operations')).rows).toEqual([])
+    }))
 })

@@ -15,6 +15,7 @@ export const claimsOf = (actor: Member): string =>
     org_role: actor.role,
     scope: actor.scopes,
     ...(actor.limits?.serviceIds ? { services: actor.limits.serviceIds } : {}),
+    ...(actor.limits?.operationIds ? { operations: actor.limits.operationIds } : {}),
     // Only while it is fresh; the database believes it as far as the session's row confirms it.
     ...(actor.mfaAt && actor.permissions & freshMfaBit ? { mfa_at: Math.floor(actor.mfaAt.getTime() / 1000) } : {}),
   })

@@ -35,6 +35,12 @@ export const keyLimits = {
     .max(100)
     .optional()
     .describe('Services that the key reaches. Default: all of the organisation.'),
+  allowedOperations: z
+    .array(nodeId('PersistedOperation'))
+    .min(1)
+    .max(100)
+    .optional()
+    .describe('Registered operations that the key runs, whose scopes it must hold. Default: all of the organisation.'),
   requestsPerMinute: z.number().int().min(1).max(600_000).optional().describe('Default: the platform’s own limits.'),
 }
 type Given = { [Name in keyof typeof keyLimits]?: z.output<(typeof keyLimits)[Name]> }
@@ -43,6 +49,7 @@ export type Limits = {
   expiresAt: Date | null
   allowedCidrs: string[]
   allowedServiceIds: string[]
+  allowedOperationIds: string[]
   requestsPerMinute: number | null
 }
 
@@ -51,7 +58,7 @@ const exceeds = (what: string): AppError =>
 
 /** Nothing a key makes goes past the key's own limits; what is not given is inherited. */
 function within(maker: Limits, wanted: Limits): Limits {
-  const { expiresAt, allowedCidrs, allowedServiceIds, requestsPerMinute } = maker
+  const { expiresAt, allowedCidrs, allowedServiceIds, allowedOperationIds, requestsPerMinute } = maker
   if (expiresAt && wanted.expiresAt && wanted.expiresAt > expiresAt) throw exceeds('expiresAt')
   if (
     allowedCidrs.length &&
@@ -60,11 +67,14 @@ function within(maker: Limits, wanted: Limits): Limits {
     throw exceeds('allowedCidrs')
   if (allowedServiceIds.length && !wanted.allowedServiceIds.every((id) => allowedServiceIds.includes(id)))
     throw exceeds('allowedServices')
+  if (allowedOperationIds.length && !wanted.allowedOperationIds.every((id) => allowedOperationIds.includes(id)))
+    throw exceeds('allowedOperations')
   if (requestsPerMinute && (wanted.requestsPerMinute ?? 0) > requestsPerMinute) throw exceeds('requestsPerMinute')
   return {
     expiresAt: wanted.expiresAt ?? expiresAt,
     allowedCidrs: wanted.allowedCidrs.length ? wanted.allowedCidrs : allowedCidrs,
     allowedServiceIds: wanted.allowedServiceIds.length ? wanted.allowedServiceIds : allowedServiceIds,
+    allowedOperationIds: wanted.allowedOperationIds.length ? wanted.allowedOperationIds : allowedOperationIds,
     requestsPerMinute: wanted.requestsPerMinute ?? requestsPerMinute,
   }
 }
@@ -73,21 +83,56 @@ async function makersLimits(tx: Tx, { kind, credentialId }: Member): Promise<Lim
   if (kind !== 'apiKey') return null
   return tx.apiKey.findUniqueOrThrow({
     where: { id: credentialId },
-    select: { expiresAt: true, allowedCidrs: true, allowedServiceIds: true, requestsPerMinute: true },
+    select: {
+      expiresAt: true,
+      allowedCidrs: true,
+      allowedServiceIds: true,
+      allowedOperationIds: true,
+      requestsPerMinute: true,
+    },
   })
 }
 
+/** A key that could not run what it is made for is not made: every scope that its operations need is to be among its own. */
+async function assertRuns(tx: Tx, operationIds: string[], held: readonly string[]): Promise<void> {
+  if (!operationIds.length) return
+  const found = await tx.persistedOperation.findMany({
+    where: { id: { in: operationIds } },
+    select: { requiredScopes: true, stepUp: true },
+  })
+  if (found.length !== operationIds.length) throw notFound('persisted operation')
+  const needed = new Set(found.flatMap(({ requiredScopes }) => requiredScopes))
+  const lacking = [...needed].filter((each) => !held.includes(each)).sort()
+  if (lacking.length)
+    throw new AppError('FORBIDDEN', 'The key would lack scopes that its operations need.', {
+      extensions: { requires: { scopes: lacking } },
+    })
+  if (found.some(({ stepUp }) => stepUp))
+    throw new AppError('FORBIDDEN', 'One of the operations needs a second factor, which no key can give.', {
+      extensions: { requires: { stepUp: true } },
+    })
+}
+
 /** The limits that a new key gets: what was asked for, checked, and never more than its maker's. */
-export async function limitsOf(tx: Tx, actor: Actor, given: Given, now: Date): Promise<Limits> {
+export async function limitsOf(
+  tx: Tx,
+  actor: Actor,
+  given: Given,
+  held: readonly string[],
+  now: Date,
+): Promise<Limits> {
   if (!isMember(actor)) throw notFound('account')
-  const { expiresAt, allowedCidrs = [], allowedServices = [], requestsPerMinute = null } = given
+  const { expiresAt, allowedCidrs = [], allowedServices = [], allowedOperations = [], requestsPerMinute = null } = given
   if (expiresAt && expiresAt <= now) throw badInput([{ path: ['expiresAt'], message: 'expected a time in the future' }])
   const allowedServiceIds = [...new Set(allowedServices)]
   if (allowedServiceIds.length) {
-    const seen = await tx.service.count({ where: { orgId: actor.orgId, id: { in: allowedServiceIds } } })
+    const seen = await tx.service.count({ where: { id: { in: allowedServiceIds } } })
     if (seen !== allowedServiceIds.length) throw notFound('service')
   }
-  const wanted = { expiresAt: expiresAt ?? null, allowedCidrs, allowedServiceIds, requestsPerMinute }
+  const allowedOperationIds = [...new Set(allowedOperations)]
+  const wanted = { expiresAt: expiresAt ?? null, allowedCidrs, allowedServiceIds, allowedOperationIds, requestsPerMinute } // prettier-ignore
   const maker = await makersLimits(tx, actor)
-  return maker ? within(maker, wanted) : wanted
+  const limits = maker ? within(maker, wanted) : wanted
+  await assertRuns(tx, limits.allowedOperationIds, held)
+  return limits
 }

@@ -4,7 +4,7 @@ import type { Tx } from '../../kernel/database/door.ts'
 import { AppError, notFound } from '../../kernel/errors.ts'
 import { nodeId } from '../../kernel/nodeId.ts'
 import { operation, type Call } from '../../kernel/operation.ts'
-import { scopes } from '../../kernel/permissions.ts'
+import { effectiveScopes, scopes } from '../../kernel/permissions.ts'
 import { allOf, scope } from '../../kernel/rule.ts'
 import { mintApiKey } from './format.ts'
 import { keyLimits, limitsOf } from './limits.ts'
@@ -35,7 +35,7 @@ export const createApiKey = operation({
       throw new AppError('FORBIDDEN', 'A key cannot hold scopes that you lack.', {
         extensions: { requires: { scopes: lacking } },
       })
-    const limits = await limitsOf(tx, actor, given, now)
+    const limits = await limitsOf(tx, actor, given, wanted, now)
     const { publicId, secretHash, hint, text } = prepared
     const { orgId, userId, kind, credentialId } = actor
     const madeById = kind === 'apiKey' ? credentialId : null
@@ -44,8 +44,8 @@ export const createApiKey = operation({
     return { apiKey, secret: text, limits }
   },
   audit: ({ apiKey, limits }, { name, scopes: given }) => {
-    const { allowedCidrs, allowedServiceIds, requestsPerMinute } = limits
-    const detail = { name, scopes: given, allowedCidrs, allowedServiceIds, requestsPerMinute }
+    const { allowedCidrs, allowedServiceIds, allowedOperationIds, requestsPerMinute } = limits
+    const detail = { name, scopes: given, allowedCidrs, allowedServiceIds, allowedOperationIds, requestsPerMinute }
     return { action: 'apiKey.created', target: apiKey.id, detail }
   },
 })
@@ -60,6 +60,7 @@ const inherited = {
   revokedAt: true,
   allowedCidrs: true,
   allowedServiceIds: true,
+  allowedOperationIds: true,
   requestsPerMinute: true,
   replacedBy: { select: { id: true } },
 } as const
@@ -89,7 +90,9 @@ export const rotateApiKey = operation({
       throw new AppError('CONFLICT', 'This key has ended or was replaced already.')
     const { publicId, secretHash, hint, text } = prepared
     const madeById = actor.kind === 'apiKey' ? actor.credentialId : null
-    const facts = { ...rest, publicId, secretHash, hint, madeById, replacesId: id, createdAt: now }
+    // What a role that was lowered since cannot hold does not come along.
+    const scopes = effectiveScopes(actor.role, rest.scopes)
+    const facts = { ...rest, scopes, publicId, secretHash, hint, madeById, replacesId: id, createdAt: now }
     const apiKey = await tx.apiKey.create({ data: facts, select: { id: true } })
     const ends = new Date(now.getTime() + overlapSeconds * 1000)
     if (!rest.expiresAt || ends < rest.expiresAt)

@@ -33,6 +33,13 @@ export const ApiKey = builder.prismaNode('ApiKey', {
       select: { allowedServiceIds: true },
       resolve: ({ allowedServiceIds }) => allowedServiceIds.map((id) => encodeNodeId('Service', id)),
     }),
+    allowedOperations: t.idList({
+      rule: own,
+      nullable: false,
+      description: 'Registered operations that it runs; empty: all of the organisation.',
+      select: { allowedOperationIds: true },
+      resolve: ({ allowedOperationIds }) => allowedOperationIds.map((id) => encodeNodeId('PersistedOperation', id)),
+    }),
     requestsPerMinute: t.exposeInt('requestsPerMinute', { rule: own, nullable: true }),
     replacedBy: t.id({
       rule: own,

@@ -75,6 +75,7 @@ type Row = {
   role: Member['role']
   allowedCidrs: string[]
   allowedServiceIds: string[]
+  allowedOperationIds: string[]
   requestsPerMinute: number | null
   lastUsedAt: Date | null
 }
@@ -85,6 +86,7 @@ async function find(platform: Platform, publicId: string, origin: Origin): Promi
     (tx) => tx.$queryRaw<Row[]>`
       SELECT k.id::text, k.org_id::text AS "orgId", k.user_id::text AS "userId", k.secret_hash AS "secretHash", k.scopes, m.role::text AS role,
         k.allowed_cidrs AS "allowedCidrs", k.allowed_service_ids::text[] AS "allowedServiceIds",
+        k.allowed_operation_ids::text[] AS "allowedOperationIds",
         k.requests_per_minute AS "requestsPerMinute", k.last_used_at AS "lastUsedAt"
       FROM api_keys k JOIN memberships m ON m.org_id = k.org_id AND m.user_id = k.user_id JOIN users u ON u.id = k.user_id
       WHERE k.public_id = ${publicId} AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
@@ -132,10 +134,25 @@ export async function memberOfApiKey(platform: Platform, text: string, origin: O
   const { publicId, secret } = parts
   const row = await find(platform, publicId, origin)
   if (!(await matches(platform, publicId, secret, row, origin)) || !row) throw refused()
-  const { id, userId, orgId, role, scopes, allowedCidrs, allowedServiceIds, requestsPerMinute, lastUsedAt } = row
+  const {
+    id,
+    userId,
+    orgId,
+    role,
+    scopes,
+    allowedCidrs,
+    allowedServiceIds,
+    allowedOperationIds,
+    requestsPerMinute,
+    lastUsedAt,
+  } = row
   if (allowedCidrs.length && !isWithin(origin, allowedCidrs)) throw refused()
   keyUse(platform).note(id, lastUsedAt)
-  const limits = { serviceIds: allowedServiceIds.length ? allowedServiceIds : null, requestsPerMinute }
+  const limits = {
+    serviceIds: allowedServiceIds.length ? allowedServiceIds : null,
+    operationIds: allowedOperationIds.length ? allowedOperationIds : null,
+    requestsPerMinute,
+  }
   const facts = { kind: 'apiKey', userId, orgId, role, credentialId: id, mfaAt: null, origin, given: scopes } as const
   return member({ ...facts, limits }, platform.clock())
 }

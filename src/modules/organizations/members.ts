@@ -96,21 +96,46 @@ export const reactivateMember = operation({
   audit: ({ id }) => ({ action: 'member.reactivated', target: id }),
 })
 
+/** Another active member, to whom things can be handed over: the one that is named, else the longest-standing administrator. */
+async function successorOf(tx: Tx, id: string | undefined, leaving: string): Promise<string> {
+  const found = await tx.membership.findFirst({
+    where: {
+      ...(id ? { id } : { role: 'ORG_ADMIN' }),
+      deactivatedAt: null,
+      userId: { not: leaving },
+      user: { disabledAt: null },
+    },
+    orderBy: { createdAt: 'asc' },
+    select: { userId: true },
+  })
+  if (!found) throw notFound('member')
+  return found.userId
+}
+
 /**
  * Ends a membership for good: sessions and API keys of it are revoked, tokens that the member kept for services are
- * deleted. Services and registered operations belong to the organisation and stay; so does the account.
+ * deleted. What they registered and whom they invited goes to a successor. Services belong to the organisation and stay;
+ * so does the account.
  */
 export const removeMember = operation({
   name: 'removeMember',
   requires: administersMembers,
-  input: z.strictObject({ id }),
+  input: z.strictObject({
+    id,
+    successorId: nodeId('Membership')
+      .optional()
+      .describe('Membership that takes over their registered operations and open invitations. Default: your own.'),
+  }),
   target,
-  run: async ({ tx, row, now }) => {
+  run: async ({ tx, actor, row, now }, { successorId }) => {
     const { id, orgId, userId } = rowOf(row)
     await keepAnAdministrator(tx, orgId, userId)
+    const own = administrator(actor).userId
+    const successor = successorId || own === userId ? await successorOf(tx, successorId, userId) : own
+    await tx.$executeRaw`SELECT app.hand_over(${userId}::uuid, ${successor}::uuid)`
     await tx.$executeRaw`SELECT app.end_member_credentials(${userId}::uuid, true, ${now})`
     await tx.membership.delete({ where: { id }, select: { id: true } })
-    return { id, userId }
+    return { id, userId, successor }
   },
-  audit: ({ id, userId }) => ({ action: 'member.removed', target: id, detail: { userId } }),
+  audit: ({ id, userId, successor }) => ({ action: 'member.removed', target: id, detail: { userId, successor } }),
 })

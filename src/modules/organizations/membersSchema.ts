@@ -53,7 +53,8 @@ const RemovedMember = builder.objectRef<{ userId: string }>('RemovedMember').imp
 })
 expose(removeMember, {
   type: RemovedMember,
-  description: 'Ends a membership, revokes its sessions and keys and deletes its service tokens. Services stay.',
+  description:
+    'Ends a membership, revokes its sessions and keys, deletes its service tokens and hands over what the member registered and whom they invited. Services stay.',
 })
 
 type Accepted = { name: string; slug: string; role: Role }

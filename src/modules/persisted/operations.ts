@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import type { Analysis } from '../../graphql/analysis.ts'
 import { analyseDocument } from '../../graphql/registry.ts'
-import type { Member } from '../../kernel/actor.ts'
+import type { Actor, Member } from '../../kernel/actor.ts'
+import { isMember } from '../../kernel/actor.ts'
 import { AppError, badInput } from '../../kernel/errors.ts'
 import type { Tx } from '../../kernel/database/door.ts'
 import { decodeNodeId } from '../../kernel/nodeId.ts'
@@ -24,7 +25,7 @@ async function register(
   tx: Tx,
   { orgId, userId }: Member,
   document: string,
-  { name, kind, scopes, cost }: Analysis,
+  { name, kind, scopes, cost, stepUp, records }: Analysis,
   client: string | undefined,
   now: Date,
 ): Promise<Registered> {
@@ -40,8 +41,15 @@ async function register(
       data: { clientId: client ?? null },
       select: registered,
     })
+  // Another text under a known name is the next version of it; earlier ones run on, for the clients that send them.
+  const { _max } = name
+    ? await tx.persistedOperation.aggregate({ where: { name }, _max: { version: true } })
+    : { _max: null }
   return tx.persistedOperation.create({
     data: {
+      version: (_max?.version ?? 0) + 1,
+      stepUp,
+      records,
       orgId,
       userId,
       sha256,
@@ -127,10 +135,22 @@ export const deletePersistedOperation = operation({
 
 const sha256Reference = z.string().regex(/^(sha256:)?[0-9a-f]{64}$/).transform((text) => text.replace('sha256:', '')) // prettier-ignore
 
-/** What identifies a persisted operation in a request: its hash (with the algorithm's name or without), its id, or a client's own id. */
-function reference(documentId: unknown): { sha256: string } | { id: string } | { clientId: string } | null {
+const versioned = z.string().regex(/^[A-Za-z_]\w{0,127}@(\d{1,9}|latest)$/)
+
+type Reference = { sha256: string } | { id: string } | { clientId: string } | { name: string; version?: number }
+
+/**
+ * What identifies a persisted operation in a request: its hash (with the algorithm's name or without), its id, a client's
+ * own id, or its name with a version (`Name@3`, `Name@latest`).
+ */
+function reference(documentId: unknown): Reference | null {
   const sha256 = sha256Reference.safeParse(documentId)
   if (sha256.success) return { sha256: sha256.data }
+  const byName = versioned.safeParse(documentId)
+  if (byName.success) {
+    const [name = '', version] = byName.data.split('@')
+    return version === 'latest' ? { name } : { name, version: Number(version) }
+  }
   const named = clientId.safeParse(documentId)
   if (!named.success) return null
   const node = decodeNodeId(named.data)
@@ -140,14 +160,14 @@ function reference(documentId: unknown): { sha256: string } | { id: string } | {
 export type Persisted = { document: string; kind: string; requiredScopes: readonly string[] }
 
 /** The registered document, or `PERSISTED_QUERY_NOT_FOUND`: the same for unknown, malformed and another organisation's. */
-export async function resolvePersisted(tx: Tx, documentId: unknown): Promise<Persisted> {
+export async function resolvePersisted(tx: Tx, actor: Actor, documentId: unknown): Promise<Persisted> {
   const by = reference(documentId)
   const given = by && 'sha256' in by ? builtIn.get(by.sha256) : undefined
-  if (given) return given
+  if (given && !(isMember(actor) && actor.limits?.operationIds)) return given
   const select = { document: true, kind: true, requiredScopes: true } as const
   // A SHA-256 may also be the id that an Apollo manifest gave to a document it had formatted differently.
   const where = by && 'sha256' in by ? { OR: [by, { clientId: by.sha256 }] } : by
-  const found = where ? await tx.persistedOperation.findFirst({ where, select }) : null
+  const found = where ? await tx.persistedOperation.findFirst({ where, orderBy: { version: 'desc' }, select }) : null
   if (found) return found
   throw new AppError(
     'PERSISTED_QUERY_NOT_FOUND',

@@ -30,12 +30,27 @@ const PersistedOperation = builder.prismaNode('PersistedOperation', {
       description: 'The id by which a client’s manifest names it.',
     }),
     name: t.exposeString('name', { rule: read, nullable: true }),
+    version: t.exposeInt('version', {
+      rule: read,
+      nullable: false,
+      description: 'Under its name; `Name@3` and `Name@latest` are document ids too.',
+    }),
     kind: t.exposeString('kind', { rule: read, nullable: false }),
     document: t.exposeString('document', { rule: read, nullable: false }),
     requiredScopes: t.exposeStringList('requiredScopes', {
       rule: read,
       nullable: false,
       description: 'What a key needs for every field of it.',
+    }),
+    stepUp: t.exposeBoolean('stepUp', {
+      rule: read,
+      nullable: false,
+      description: 'Something of it needs a second factor, which no key can give.',
+    }),
+    records: t.exposeStringList('records', {
+      rule: read,
+      nullable: false,
+      description: 'Kinds of rows that it reads.',
     }),
     cost: t.exposeInt('cost', { rule: read, nullable: false, description: 'At the worst, whatever the variables.' }),
     createdAt: t.expose('createdAt', { type: 'DateTime', rule: read, nullable: false }),
