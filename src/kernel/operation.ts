@@ -53,9 +53,9 @@ export async function recordDenial(
     target,
     detail: { code: error.code, requires: JSON.stringify(error.extensions['requires'] ?? {}) },
   }
-  const { orgId, userId, origin } = call.actor
+  const { origin } = call.actor
   await call.platform.database
-    .transact(system(origin), (tx) => appendAudit(tx, system(origin), { ...entry, orgId, userId }, 'denied', call.now))
+    .transact(system(origin), (tx) => appendAudit(tx, call.actor, entry, 'denied', call.now))
     .catch((cause: unknown) =>
       call.platform.log.error({ err: cause, requestId: origin.requestId }, 'a denial could not be recorded'),
     )

@@ -68,7 +68,12 @@ describe('a denied field that is sensitive', () => {
     for (let i = 0; i < 3; i += 1) await world.graphql(query, {}, org.colleague)
     const [event, ...more] = (await denials()).slice(before)
     expect(more).toEqual([])
-    expect(event).toMatchObject({ target: 'User.email', outcome: 'denied', userId: org.colleague.userId, actorKind: 'user' })
+    expect(event).toMatchObject({
+      target: 'User.email',
+      outcome: 'denied',
+      userId: org.colleague.userId,
+      actorKind: 'user',
+    })
     expect(event?.detail).toEqual({ code: 'FORBIDDEN', requires: '{"scopes":["org:read"],"policy":"selfOrAdmin"}' })
   })
 

@@ -138,6 +138,29 @@ describe('the members of an organisation', () => {
     expect(kept.data['node']).toEqual({ id: service })
   })
 
+  it('hand over what they registered and whom they invited: to the one who removes them, or to the one who is named', async () => {
+    const registers = async (person: Person) => {
+      const input = { document: `query Of${randomUUID().slice(0, 8).replace(/^/, 'x')} { viewer { id } }` }
+      const { data } = await one.graphql<any>(verb('registerPersistedOperation', 'RegisterPersistedOperation', 'sha256'), { input }, person) // prettier-ignore
+      return data.registerPersistedOperation.sha256 as string
+    }
+    const ownerOf = (sha256: string) =>
+      one.platform.database.read(system(), (tx) => tx.persistedOperation.findFirstOrThrow({ where: { sha256 }, select: { userId: true } })) // prettier-ignore
+    const [first, second] = [await addMember(one, org.id, 'DEVELOPER'), await addMember(one, org.id, 'ORG_ADMIN')]
+    const [ofFirst, ofSecond] = [await registers(first), await registers(second)]
+    const invited = await run('inviteMember', { email: `${randomUUID()}@example.com`, role: 'VIEWER' }, await fresh(one, second)) // prettier-ignore
+    expect(invited.errors).toEqual([])
+    const removal = async (person: Person, to?: Person) => ({ ...(await membershipOf(person)), ...(to ? { successorId: (await membershipOf(to)).id } : {}) }) // prettier-ignore
+    for (const nobody of [other.developer, second])
+      expect((await run('removeMember', await removal(second, nobody), org.admin)).code).toBe('NOT_FOUND')
+    expect(await ownerOf(ofSecond)).toEqual({ userId: second.userId })
+    expect((await run('removeMember', await removal(first), org.admin)).errors).toEqual([])
+    expect((await run('removeMember', await removal(second, org.developer), org.admin)).errors).toEqual([])
+    expect([await ownerOf(ofFirst), await ownerOf(ofSecond)]).toEqual([{ userId: org.admin.userId }, { userId: org.developer.userId }]) // prettier-ignore
+    const invitations = await one.platform.database.read(system(), (tx) => tx.invitation.findMany({ where: { orgId: org.id, invitedBy: { in: [second.userId, org.developer.userId] } }, select: { invitedBy: true } })) // prettier-ignore
+    expect(invitations).toEqual([{ invitedBy: org.developer.userId }])
+  })
+
   it('always include an active administrator', async () => {
     const row = await membershipOf(org.admin)
     for (const [name, input] of [
