@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { mintApiKey, parseApiKey } from '../../src/modules/apiKeys/format.ts'
 import { createService, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type Answer, type World } from '../harness/world.ts'
-import { behindProxy, call, from, makeKey, register, revokeKey, trail, type Key } from './keys.ts'
+import { behindProxy, call, from, makeKey, register, revokeKey, trail, withAnotherSecret, type Key } from './keys.ts'
 
 let world: World
 let org: Organization
@@ -72,6 +72,17 @@ describe('a key that is whole and wrong', () => {
     const hashed = world.platform.hasher.total
     for (let i = 0; i < 50; i += 1) expect(refusal(await call(world, documentId, dead, '203.0.113.3'))).toEqual(bad)
     expect(world.platform.hasher.total).toBe(hashed + 1)
+  })
+
+  it('costs the same one bcrypt whether its id is made up, revoked or right, so that time tells nothing', async () => {
+    const revoked = await makeKey(world, org.developer)
+    await revokeKey(world, org.developer, { id: revoked.id })
+    const cost = async (secret: string): Promise<number> => {
+      const hashed = world.platform.hasher.total
+      expect(refusal(await call(world, documentId, secret, '203.0.113.6'))).toEqual(bad)
+      return world.platform.hasher.total - hashed
+    }
+    expect([await cost(made()), await cost(revoked.secret), await cost(withAnotherSecret(key.secret))]).toEqual([1, 1, 1]) // prettier-ignore
   })
 
   it('locks its source when many different ones come, in the trail, and never a key', async () => {

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import type { Person } from '../harness/seed.ts'
 import type { Answer, Credential, World } from '../harness/world.ts'
 
@@ -58,3 +59,22 @@ export const trail = (world: World, action: string) =>
     { kind: 'system', origin: { ip: null, userAgent: null, requestId: 'test' }, permissions: 0, scopes: [] },
     (tx) => tx.auditEvent.findMany({ where: { action }, orderBy: { sequence: 'asc' } }),
   )
+
+const digits = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+
+/** The checksum as the README tells it to scanners: CRC-32 of all that stands before it, in base 62. */
+export function checksumOf(body: string): string {
+  let rest = crc32(body)
+  const text = Array.from({ length: 6 }, () => {
+    const digit = digits[rest % 62] ?? ''
+    rest = Math.floor(rest / 62)
+    return digit
+  })
+  return text.reverse().join('')
+}
+
+/** A whole key of the same public id whose secret is another one. */
+export function withAnotherSecret(secret: string): string {
+  const body = secret.slice(0, -49) + digits.slice(0, 43)
+  return body + checksumOf(body)
+}

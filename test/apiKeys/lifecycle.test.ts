@@ -1,5 +1,7 @@
+import type { GraphQLObjectType } from 'graphql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startDemo, type Demo } from '../../src/demo/demo.ts'
+import { buildSchema } from '../../src/schema.ts'
 import { createService, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type World } from '../harness/world.ts'
 import {
@@ -263,6 +265,17 @@ describe('the record of a key', () => {
     expect(
       JSON.stringify(events, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)),
     ).not.toMatch(/mcp_sk_|\$2b\$/)
+  })
+
+  it('shows the secret once: no later answer, trail or log line holds it', async () => {
+    const key = await makeKey(world, org.developer)
+    await call(world, listServices, key.secret)
+    const secret = key.secret.slice(-49, -6)
+    const fields = Object.keys((buildSchema().getType('ApiKey') as GraphQLObjectType).getFields())
+    const scalar = fields.filter((name) => name !== 'owner')
+    const answer = await world.graphql(`query ($id: ID!) { node(id: $id) { ... on ApiKey { ${scalar.join(' ')} } } }`, { id: key.id }, org.developer) // prettier-ignore
+    expect(answer.errors).toEqual([])
+    for (const text of [JSON.stringify(answer.data), world.logged.join('')]) expect(text).not.toContain(secret)
   })
 
   it('keeps a revocation as it was first', async () => {

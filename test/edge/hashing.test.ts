@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { system } from '../../src/kernel/actor.ts'
+import { decodeNodeId } from '../../src/kernel/nodeId.ts'
 import { call, makeKey, register } from '../apiKeys/keys.ts'
 import { password, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type World } from '../harness/world.ts'
@@ -55,6 +57,17 @@ describe('bcrypt', () => {
     process.stderr.write(`p99 of a warm query: ${found}\n`)
     expect(busy, found).toBeLessThan(alone * growth)
   }, 120_000)
+
+  it('is all that is stored of keys and passwords, at the configured cost', async () => {
+    const { id, secret } = await makeKey(world, org.developer)
+    const [keyRow, userRow] = await world.platform.database.read(system(), async (tx) => [
+      await tx.apiKey.findUniqueOrThrow({ where: { id: decodeNodeId(id)?.id ?? '' } }),
+      await tx.user.findUniqueOrThrow({ where: { id: org.developer.userId } }),
+    ])
+    for (const hash of [keyRow.secretHash, userRow.passwordHash]) expect(hash).toMatch(/^\$2b\$10\$.{53}$/)
+    const stored = JSON.stringify([keyRow, userRow])
+    for (const plain of [secret, secret.slice(-49, -6), password]) expect(stored).not.toContain(plain)
+  })
 
   it('is not asked for a warm key, nor for a session', async () => {
     const key = await makeKey(world, org.developer)

@@ -65,6 +65,15 @@ describe('an authenticator app', () => {
   })
 })
 
+describe('a sign-in without a second factor', () => {
+  it('is one step for whoever enrolled none, where the organisation does not require one', async () => {
+    const { data } = await client.signIn(person.email)
+    expect(data.signIn.challenge).toBeNull()
+    const as = { authorization: `Bearer ${data.signIn.accessToken}` }
+    expect((await world.graphql('{ viewer { name } services { edges { node { id } } } }', {}, as)).errors).toEqual([])
+  })
+})
+
 describe('a sign-in with a second factor', () => {
   it('answers the password with a challenge and no token, and the code with a session that is fresh', async () => {
     const { secret } = await client.enrolTotp(person)
@@ -141,6 +150,18 @@ describe('a sign-in with a second factor', () => {
     const { id } = await client.challenge(person.email)
     clock.forward(301)
     expect((await client.complete(id, { method: 'TOTP', code: client.code(secret) })).code).toBe('INVALID_CREDENTIALS')
+  })
+
+  it('is bound to the challenge of its own password step: one that a stranger opened opens nothing (session fixation)', async () => {
+    const mallory = await addMember(world, org.id, 'DEVELOPER')
+    const theirs = await client.enrolTotp(mallory)
+    const mine = await client.enrolTotp(person)
+    const planted = await client.challenge(mallory.email)
+    const answer = await client.complete(planted.id, { method: 'TOTP', code: client.nextCode(mine.secret) })
+    expect(answer.code).toBe('INVALID_CREDENTIALS')
+    const done = await client.complete(planted.id, { method: 'TOTP', code: client.nextCode(theirs.secret) })
+    const { data } = await world.graphql<any>('{ viewer { email } }', {}, { authorization: `Bearer ${done.data.completeSignIn.accessToken}` }) // prettier-ignore
+    expect(data.viewer.email).toBe(mallory.email)
   })
 
   it('is not finished by another person’s factor, nor by a made-up challenge', async () => {

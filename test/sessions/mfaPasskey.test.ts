@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { system } from '../../src/kernel/actor.ts'
 import { addMember, password, seedOrganization, type Organization, type Person } from '../harness/seed.ts'
 import { createWorld, type World } from '../harness/world.ts'
 import { MfaClient, MovableClock } from './mfaHarness.ts'
@@ -96,7 +97,6 @@ describe('a passkey as the second factor', () => {
       const next = await client.challenge(person.email)
       expect((await bySecondStep(next.id, passkey.assert(await optionsFor(next.id), { counter }))).code).toBe(refused)
     }
-    const { system } = await import('../../src/kernel/actor.ts')
     const events = await world.platform.database.read(system(), (tx) =>
       tx.auditEvent.findMany({ where: { userId: person.userId, action: 'secondFactor.counterRegressed' } }),
     )
@@ -145,6 +145,35 @@ describe('a passkey in place of the password', () => {
     ['with another challenge', { challenge: 'bm90IG91cnM' }],
   ])('is refused %s', async (_what, faults) => {
     expect((await withoutPassword(passkey.assert(await optionsFor(), faults))).code).toBe(refused)
+  })
+
+  it('acts in the organisation that was asked for, where its owner is an active member, and in no other', async () => {
+    const other = await seedOrganization(world)
+    const enter = async (organization: string) =>
+      client.run('signInWithPasskey', { assertion: passkey.assert(await optionsFor()), organization }, 'accessToken')
+    const member = { orgId: other.id, userId: person.userId }
+    const change = (deactivatedAt: Date | null) =>
+      world.platform.database.transact(system(), (tx) =>
+        tx.membership.updateMany({ where: member, data: { deactivatedAt } }),
+      )
+    expect((await enter(other.slug)).code).toBe(refused)
+    await world.platform.database.transact(system(), (tx) =>
+      tx.membership.create({ data: { ...member, role: 'VIEWER' }, select: { id: true } }),
+    )
+    const { data } = await enter(other.slug)
+    const as = { authorization: `Bearer ${data.signInWithPasskey.accessToken}` }
+    const there = await world.graphql<any>('{ viewer { organization { id slug } } }', {}, as)
+    expect(there.data.viewer.organization.slug).toBe(other.slug)
+    // An administrator at home, a viewer here; and of home this session sees nothing.
+    expect((await client.administer(as)).code).toBe('FORBIDDEN')
+    const home = await world.graphql<any>('{ viewer { organization { id } } }', {}, person)
+    const peek = await world.graphql<any>('query ($id: ID!) { node(id: $id) { id } }', { id: home.data.viewer.organization.id }, as) // prettier-ignore
+    expect([peek.code, peek.data?.node ?? null]).toEqual(['NOT_FOUND', null])
+    await change(new Date())
+    expect((await world.graphql('{ viewer { name } }', {}, as)).code).toBe('UNAUTHENTICATED')
+    expect((await enter(other.slug)).code).toBe(refused)
+    expect((await enter(org.slug)).errors).toEqual([])
+    expect((await enter('no-such-organisation')).code).toBe(refused)
   })
 
   it('is refused a second time, and after the passkey was removed', async () => {

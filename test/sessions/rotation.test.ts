@@ -1,12 +1,13 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { decodeProtectedHeader } from 'jose'
+import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { anonymous, system } from '../../src/kernel/actor.ts'
+import { anonymous, member, system } from '../../src/kernel/actor.ts'
+import { scopes } from '../../src/kernel/permissions.ts'
 import { signingKeyRotation, rotateSigningKey } from '../../src/modules/sessions/rotation.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
-import { password, seedOrganization, type Organization } from '../harness/seed.ts'
+import { password, seedOrganization, type Organization, type Person } from '../harness/seed.ts'
 import { createTwin, createWorld, type World } from '../harness/world.ts'
 
 const who = '{ viewer { id } }'
@@ -19,6 +20,11 @@ const jwks = async (world: World) => {
 }
 const kidOf = ({ authorization }: { authorization: string }) =>
   decodeProtectedHeader(authorization.replace('Bearer ', '')).kid
+/** Who a person is to the database, by the session of their token. */
+const person = ({ authorization, userId, orgId, role }: Person) => ({
+  ...{ userId, orgId, role, credentialId: String(decodeJwt(authorization.slice('Bearer '.length))['sid']) },
+  origin: { ip: null, userAgent: null, requestId: 'test' },
+})
 
 describe('rotation of the signing key', () => {
   let database: TestDatabase
@@ -50,6 +56,20 @@ describe('rotation of the signing key', () => {
     const { response, keys } = await jwks(one)
     expect(response.headers.get('cache-control')).toBe('public, max-age=300')
     for (const key of keys) expect(Object.keys(key).sort()).toEqual(['alg', 'e', 'kid', 'kty', 'n', 'use'])
+  })
+
+  it('keeps private halves sealed, out of the reach of requests and of the log', async () => {
+    const rows = await one.platform.database.read(system(), (tx) => tx.signingKey.findMany())
+    for (const { kid, sealedPrivate } of rows) {
+      const pem = one.platform.vault.open('signingKey', [kid], sealedPrivate).reveal()
+      expect(pem).toContain('BEGIN PRIVATE KEY')
+      for (const text of [JSON.stringify(rows), one.logged.join('')]) expect(text).not.toMatch(/PRIVATE KEY|MII/)
+      // Sealed to its name: under another one it does not open.
+      expect(() => one.platform.vault.open('signingKey', ['another'], sealedPrivate)).toThrow()
+    }
+    const asMember = member({ kind: 'user', ...person(org.admin), mfaAt: null, given: scopes }, now)
+    const seen = one.platform.database.read(asMember, (tx) => tx.signingKey.findMany())
+    await expect(seen).rejects.toThrow()
   })
 
   it('publishes the new key at once and lets the old one verify', async () => {
