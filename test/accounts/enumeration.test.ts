@@ -1,13 +1,20 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Hasher } from '../../src/kernel/hashing.ts'
 import { mailer } from '../../src/kernel/mail.ts'
 import { openMailbox, type Mailbox } from '../harness/mailbox.ts'
 import { addMember, password, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type Answer, type World } from '../harness/world.ts'
 
-/** The medians of two samples differ by no more than this: the larger of 15% and 5 ms. */
+/**
+ * The medians of two samples differ by no more than this: the larger of 15% and 5 ms. What an account that is not there would
+ * spare is one bcrypt, 30 ms at the cost that is used here.
+ */
 const threshold = { share: 0.15, milliseconds: 5 }
 const samples = 60
+const cost = 9
+/** A machine that is busy with other things may spoil a whole series; a difference of the code's own is in every one. */
+const series = 3
 
 const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
 
@@ -23,7 +30,8 @@ const unlimited = {
 }
 beforeAll(async () => {
   mailbox = await openMailbox()
-  world = await createWorld({ SMTP_URL: mailbox.url, EMAIL_VERIFICATION: 'off', ...unlimited })
+  const settings = { SMTP_URL: mailbox.url, EMAIL_VERIFICATION: 'off', ...unlimited }
+  world = await createWorld(settings, { hasher: new Hasher(cost) })
   org = await seedOrganization(world)
 })
 afterAll(async () => {
@@ -31,8 +39,11 @@ afterAll(async () => {
   await mailbox.close()
 })
 
-/** Asks for known and unknown addresses in turn, so that both meet the machine in the same moods. */
-async function compare(ask: (email: string) => Promise<Answer>, known: string): Promise<void> {
+/** One series: asks for known and unknown addresses in turn, so that both meet the machine in the same moods. */
+async function difference(
+  ask: (email: string) => Promise<Answer>,
+  known: string,
+): Promise<{ ms: number; far: boolean }> {
   const times = { known: [] as number[], unknown: [] as number[] }
   const answers = { known: new Set<string>(), unknown: new Set<string>() }
   for (let i = 0; i < samples * 2 + 10; i += 1) {
@@ -50,16 +61,25 @@ async function compare(ask: (email: string) => Promise<Answer>, known: string): 
   expect([...answers.known]).toEqual([...answers.unknown])
   expect(answers.known.size).toBe(1)
   const [a, b] = [median(times.known), median(times.unknown)]
-  expect(Math.abs(a - b), `${a.toFixed(1)} ms and ${b.toFixed(1)} ms`).toBeLessThanOrEqual(
-    Math.max(threshold.milliseconds, threshold.share * Math.max(a, b)),
-  )
+  const ms = Math.abs(a - b)
+  return { ms, far: ms > Math.max(threshold.milliseconds, threshold.share * Math.max(a, b)) }
+}
+
+async function compare(ask: (email: string) => Promise<Answer>, known: string): Promise<void> {
+  const found: number[] = []
+  for (let i = 0; i < series; i += 1) {
+    const { ms, far } = await difference(ask, known)
+    if (!far) return
+    found.push(ms)
+  }
+  expect.fail(`the medians differ by ${found.map((ms) => ms.toFixed(1)).join(', ')} ms`)
 }
 
 it('does not tell by the answer or time of a password reset whether there is an account', async () => {
   const { email } = await addMember(world, org.id, 'VIEWER')
   const text = 'mutation ($input: RequestPasswordResetInput!) { requestPasswordReset(input: $input) { accepted } }'
   await compare((email) => world.graphql(text, { input: { email } }), email)
-}, 60_000)
+}, 120_000)
 
 it('does not tell by the answer or time of a failed sign-in whether there is an account', async () => {
   const { email } = await addMember(world, org.id, 'VIEWER')

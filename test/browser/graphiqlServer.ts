@@ -37,6 +37,10 @@ const typeDefs = /* GraphQL */ `
   }
   type Mutation {
     signIn(input: SignInInput!): Session
+    signOut: SignedOut
+  }
+  type SignedOut {
+    sessionId: ID!
   }
   input SignInInput {
     email: String!
@@ -45,6 +49,12 @@ const typeDefs = /* GraphQL */ `
   type Session {
     accessToken: String!
     expiresAt: String!
+    challenge: Challenge
+  }
+  type Challenge {
+    id: String!
+    methods: [String!]!
+    message: String!
   }
 `
 
@@ -64,7 +74,10 @@ function viewer(_root: unknown, _args: unknown, { authorization }: Context) {
 
 const schema = createSchema<Context>({
   typeDefs,
-  resolvers: { Query: { viewer, echo: (_root: unknown, args: { text: string }) => args.text }, Mutation: { signIn } },
+  resolvers: {
+    Query: { viewer, echo: (_root: unknown, args: { text: string }) => args.text },
+    Mutation: { signIn, signOut: () => ({ sessionId: 's1' }) },
+  },
 })
 
 export type TestServer = {

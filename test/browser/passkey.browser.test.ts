@@ -1,10 +1,8 @@
-import { createServer, type IncomingMessage, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { addMember, password, seedOrganization, type Person } from '../harness/seed.ts'
-import { createWorld, type World } from '../harness/world.ts'
 import { launchChromium } from './chromium.ts'
+import { addAuthenticator, servePlatform, type PlatformServer } from './platformServer.ts'
 
 /** A page of the frontend's, as small as it can be: it speaks GraphQL and WebAuthn and keeps the token in memory. */
 const page = `<!doctype html><title>Passkeys</title><script>
@@ -28,53 +26,22 @@ const create = async (options) => (await navigator.credentials.create({
 const forget = () => { accessToken = null }
 </script>`
 
-let server: Server
-let world: World
+let server: PlatformServer
 let browser: Browser
 let tab: Page
 let person: Person
-
-async function answer(request: IncomingMessage): Promise<Response> {
-  if (request.url === '/') return new Response(page, { headers: { 'content-type': 'text/html' } })
-  const chunks: Buffer[] = []
-  for await (const chunk of request) chunks.push(chunk as Buffer)
-  const headers = Object.entries(request.headers).map(([name, value]): [string, string] => [name, String(value)])
-  const init = { method: request.method ?? 'GET', headers, ...(chunks.length ? { body: Buffer.concat(chunks) } : {}) }
-  return world.fetch(request.url ?? '/', init)
-}
-
 beforeAll(async () => {
-  server = createServer((request, response) => {
-    void answer(request).then(async (given) => {
-      response.writeHead(given.status, Object.fromEntries(given.headers))
-      response.end(Buffer.from(await given.arrayBuffer()))
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const origin = `http://localhost:${(server.address() as AddressInfo).port}`
-  world = await createWorld({ PUBLIC_URL: origin })
+  server = await servePlatform({}, page)
+  const { world } = server
   person = await addMember(world, (await seedOrganization(world)).id, 'ORG_ADMIN')
   browser = await launchChromium()
   tab = await browser.newPage()
-  await tab.goto(origin)
-  const devtools = await tab.context().newCDPSession(tab)
-  await devtools.send('WebAuthn.enable')
-  await devtools.send('WebAuthn.addVirtualAuthenticator', {
-    options: {
-      protocol: 'ctap2',
-      transport: 'internal',
-      hasResidentKey: true,
-      hasUserVerification: true,
-      isUserVerified: true,
-      automaticPresenceSimulation: true,
-    },
-  })
+  await tab.goto(server.origin)
+  await addAuthenticator(tab)
 })
 afterAll(async () => {
   await browser.close()
-  server.closeAllConnections()
-  await new Promise((resolve) => server.close(resolve))
-  await world.close()
+  await server.close()
 })
 
 const run = <T = Record<string, unknown>>(script: string): Promise<T> => tab.evaluate(script)

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { behindProxy, from, trail } from '../apiKeys/keys.ts'
 import { startRedis, type TestRedis } from '../harness/redis.ts'
 import { addMember, password, seedOrganization, type Organization } from '../harness/seed.ts'
-import { createWorld, type World } from '../harness/world.ts'
+import { createTwin, createWorld, type World } from '../harness/world.ts'
 
 const settings = {
   ...behindProxy,
@@ -27,14 +27,18 @@ async function codes(world: World, ip: string, email: string, n: number): Promis
   return all
 }
 
+let base: World
+beforeAll(async () => void (base = await createWorld(behindProxy)))
+afterAll(() => base.close())
+
 describe.each(['the store of the database in use', 'Redis'])('sign-in locks counted in %s', (store) => {
   let redis: TestRedis | null = null
   let world: World
   let org: Organization
   beforeAll(async () => {
     if (store === 'Redis') redis = await startRedis()
-    world = await createWorld({ ...settings, ...redis?.settings })
-    org = await seedOrganization(world)
+    world = await createTwin(base, { ...settings, ...redis?.settings })
+    org = await seedOrganization(base)
   })
   afterAll(async () => {
     await world.close()
@@ -127,7 +131,7 @@ describe.each(['the store of the database in use', 'Redis'])('sign-in locks coun
 })
 
 it('open by themselves, and grow with each further failure', async () => {
-  const world = await createWorld({
+  const world = await createTwin(base, {
     ...behindProxy,
     SIGN_IN_FAILURES_PER_SOURCE_AND_ACCOUNT: '1',
     FIRST_LOCK_SECONDS: '1',

@@ -63,6 +63,7 @@ const rows: Record<string, Record<string, Proof[]>> = {
   'JWT: Token Storage': {
     'Tokens are stored in memory (not localStorage) in browser clients': [
       graphiql('stores neither token nor password, nor what was written, in the browser'),
+      ['browser/signIn.browser.test.ts', 'ends the session on the server, not only on the screen'],
     ],
     'Refresh tokens use HTTP-only cookies with secure flag': [
       refresh('gives a cookie that scripts, other hosts, plain HTTP and other sites never see'),

@@ -5,7 +5,7 @@ import { GraphiQL } from 'graphiql'
 import { useEffect, useMemo, useState } from 'react'
 import { createRoot } from 'react-dom/client'
 import { createPreferences } from './preferences.ts'
-import { createFetcher, type Session } from './session.ts'
+import { createFetcher, signOut, type Session } from './session.ts'
 import { SignInBar } from './signInBar.tsx'
 
 const defaultQuery = `# Sign in above, then press
@@ -25,7 +25,7 @@ query Viewer {
 const preferences = createPreferences(localStorage)
 
 // Dropping the document is the one way to forget everything at once: token, operations, history and answers on the screen.
-const signOut = () => location.reload()
+const leave = (session: Session | null) => void (session ? signOut(session) : Promise.resolve()).then(() => location.reload()) // prettier-ignore
 
 function App() {
   const [session, setSession] = useState<Session | null>(null)
@@ -45,7 +45,7 @@ function App() {
 
   return (
     <>
-      <SignInBar session={session} notice={notice} onSignIn={setSession} onSignOut={signOut} />
+      <SignInBar session={session} notice={notice} onSignIn={setSession} onSignOut={() => leave(session)} />
       <main>
         <GraphiQL fetcher={fetcher} storage={preferences} shouldPersistHeaders={false} defaultQuery={defaultQuery} />
       </main>

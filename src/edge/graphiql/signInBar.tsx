@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState, type SubmitEvent } from 'react'
-import { signIn, type Session } from './session.ts'
+import { SecondStepForm } from './secondStep.tsx'
+import { signIn, type Challenge, type Session } from './session.ts'
 
 type Props = { session: Session | null; notice: string; onSignIn: (session: Session) => void; onSignOut: () => void }
 
@@ -19,7 +20,22 @@ export function SignInBar({ session, notice, onSignIn, onSignOut }: Props) {
   )
 }
 
+/** The password first; then, where the account has one, a second factor. */
 function SignInForm({ notice, onSignIn }: Pick<Props, 'notice' | 'onSignIn'>) {
+  const [step, setStep] = useState<{ email: string; challenge: Challenge } | null>(null)
+  if (step) return <SecondStepForm {...step} onSignIn={onSignIn} onCancel={() => setStep(null)} />
+  return (
+    <PasswordForm
+      notice={notice}
+      onSignIn={onSignIn}
+      onChallenge={(email, challenge) => setStep({ email, challenge })}
+    />
+  )
+}
+
+type PasswordProps = Pick<Props, 'notice' | 'onSignIn'> & { onChallenge: (email: string, challenge: Challenge) => void }
+
+function PasswordForm({ notice, onSignIn, onChallenge }: PasswordProps) {
   const [alert, setAlert] = useState(notice)
   const [pending, setPending] = useState(false)
   const password = useRef<HTMLInputElement>(null)
@@ -33,8 +49,10 @@ function SignInForm({ notice, onSignIn }: Pick<Props, 'notice' | 'onSignIn'>) {
       const value = form.get(name)
       return typeof value === 'string' ? value : ''
     }
-    const outcome = await signIn({ email: text('email'), password: text('password') })
+    const email = text('email')
+    const outcome = await signIn({ email, password: text('password') })
     if ('session' in outcome) return onSignIn(outcome.session)
+    if ('challenge' in outcome) return onChallenge(email, outcome.challenge)
     setPending(false)
     setAlert(outcome.refusal)
     password.current?.select()
@@ -69,6 +87,7 @@ function SignInForm({ notice, onSignIn }: Pick<Props, 'notice' | 'onSignIn'>) {
 }
 
 function SignedIn({ session, onSignOut }: { session: Session; onSignOut: () => void }) {
+  const [leaving, setLeaving] = useState(false)
   const status = useRef<HTMLParagraphElement>(null)
   // The form that had the focus is gone: without this, a keyboard starts again at the top of the page.
   useEffect(() => status.current?.focus(), [])
@@ -79,8 +98,15 @@ function SignedIn({ session, onSignOut }: { session: Session; onSignOut: () => v
         Signed in as <strong>{session.email}</strong> until{' '}
         <time dateTime={session.expiresAt.toISOString()}>{until}</time>
       </p>
-      <button type="button" onClick={onSignOut}>
-        Sign out
+      <button
+        type="button"
+        disabled={leaving}
+        onClick={() => {
+          setLeaving(true)
+          onSignOut()
+        }}
+      >
+        {leaving ? 'Signing out…' : 'Sign out'}
       </button>
     </div>
   )
