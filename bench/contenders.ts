@@ -31,7 +31,7 @@ const orgOf = (token: string): string =>
 
 /** The built platform on a database, as an operator runs it, with its log switched on. */
 export async function startOurs(settings: Record<string, string>): Promise<Ours> {
-  const masterKey = MasterKey.generate()
+  const masterKey = settings['MASTER_KEY'] ?? MasterKey.generate()
   const port = await freePort()
   const all = {
     ...settings,

@@ -4,9 +4,10 @@ import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
 import pg from 'pg'
-import { startEmbedded, startOurs, startPeer, targetOf, type Ours } from './contenders.ts'
+import { startEmbedded, startOurs, startPeer, targetOf } from './contenders.ts'
 import { createBenchDatabase, type BenchDatabase } from './database.ts'
 import { openCpuMeter } from './cpu.ts'
+import type { Target } from './load.ts'
 import { measure, ratio, type Contender, type Measured } from './measure.ts'
 import { machine, report, type Promised } from './report.ts'
 import { root, startLoad, stopAll, type Started } from './servers.ts'
@@ -17,7 +18,7 @@ Measures one nested query, on this platform and on its peers, in turns on one ma
 bench/results. Makes databases of its own on a PostgreSQL server, and drops them.
 
   --quick            shorter slices and less data: under two minutes, and less to be trusted
-  --only <words>     contenders whose names hold one of these words, e.g. "JWT,PostGraphile"; promises are left out then
+  --only <names>     only contenders of these names, with ; between them, e.g. "Ours, JWT;PostGraphile 5"
   --rounds <n>       rounds of slices (8; 3 when quick)
   --help
 
@@ -70,78 +71,66 @@ async function installPeers(): Promise<string> {
 const opened: { drop?: () => Promise<void>; stop?: () => Promise<void> }[] = []
 const keep = <T extends BenchDatabase | Started>(one: T): T => (opened.push(one), one)
 
+const names = {
+  ten: 'Ours, JWT, ten times the tenants',
+  embedded: 'Ours, JWT, embedded database',
+  unguarded: 'Same schema, unguarded',
+  postgraphile: 'PostGraphile 5',
+  handwritten: 'Hand-written SQL',
+}
 const run = randomBytes(3).toString('hex')
 
-async function startAll(): Promise<Contender[]> {
+/** What is to be started: each of these stands on processes and data of its own, made only where a contender is wanted. */
+async function startAll(wanted: (name: string) => boolean): Promise<Contender[]> {
   const events = quick ? 100 : 1000
+  const contenders: Contender[] = []
+  const add = (name: string, note: string, server: Started, target: Target): void => {
+    if (wanted(name)) contenders.push({ name, note, target, pid: server.pid })
+  }
   say('seeding 200 organisations with 2,000 users …')
   const one = keep(await createBenchDatabase(serverUrl, `mcp_bench_${run}_1`, { organizations: 200, eventsPerOrganization: events })) // prettier-ignore
-  say('seeding ten times as much …')
-  const ten = keep(await createBenchDatabase(serverUrl, `mcp_bench_${run}_10`, { organizations: 2000, eventsPerOrganization: events })) // prettier-ignore
-  say('starting ours, and its peers on the same database …')
+  say('starting ours …')
   const ours = keep(await startOurs({ DATABASE_URL: one.url }))
-  const oursOfTen = keep(await startOurs({ DATABASE_URL: ten.url }))
-  const peer = async (script: string) => keep(await startPeer(script, one.url, ours))
-  const unguarded = await peer('unguarded.ts')
-  const postgraphile = await peer('peers/postgraphile.mjs')
-  const handwritten = await peer('handwritten.ts')
-  say('starting ours on the embedded database …')
-  const embedded: Ours = keep(await startEmbedded({ organizations: 200, eventsPerOrganization: quick ? 10 : 1000 }))
-  return [
-    { name: 'Ours, JWT', note: 'rules, RLS, limits, log', target: targetOf(ours, 'token', 'document'), pid: ours.pid },
-    {
-      name: 'Ours, JWT, registered',
-      note: 'by document id',
-      target: targetOf(ours, 'token', 'registered'),
-      pid: ours.pid,
-    },
-    {
-      name: 'Ours, API key, registered',
-      note: 'by document id',
-      target: targetOf(ours, 'key', 'registered'),
-      pid: ours.pid,
-    },
-    {
-      name: 'Ours, API key, registered, GET',
-      note: 'by document id',
-      target: targetOf(ours, 'key', 'get'),
-      pid: ours.pid,
-    },
-    { name: 'Ours, JWT, ten times the tenants', note: '2,000 organisations', target: targetOf(oursOfTen, 'token', 'document'), pid: oursOfTen.pid }, // prettier-ignore
-    { name: 'Ours, embedded database', note: 'PGlite, in the process', target: targetOf(embedded, 'token', 'document'), pid: embedded.pid }, // prettier-ignore
-    {
-      name: 'Same schema, unguarded',
-      note: 'Yoga, no rules, no RLS, no auth',
-      target: unguarded.target,
-      pid: unguarded.pid,
-    },
-    {
-      name: 'PostGraphile 5',
-      note: 'RLS by pgSettings, token verified',
-      target: postgraphile.target,
-      pid: postgraphile.pid,
-    },
-    {
-      name: 'Hand-written SQL',
-      note: 'RLS, one statement, node:http',
-      target: handwritten.target,
-      pid: handwritten.pid,
-    },
-  ]
+  add('Ours, JWT', 'rules, RLS, limits, log', ours, targetOf(ours, 'token', 'document'))
+  add('Ours, JWT, registered', 'by document id', ours, targetOf(ours, 'token', 'registered'))
+  add('Ours, API key, registered', 'by document id', ours, targetOf(ours, 'key', 'registered'))
+  add('Ours, API key, registered, GET', 'by document id', ours, targetOf(ours, 'key', 'get'))
+  if (wanted(names.ten)) {
+    say('seeding ten times as much …')
+    const ten = keep(await createBenchDatabase(serverUrl, `mcp_bench_${run}_10`, { organizations: 2000, eventsPerOrganization: events })) // prettier-ignore
+    const server = keep(await startOurs({ DATABASE_URL: ten.url }))
+    add(names.ten, '2,000 organisations', server, targetOf(server, 'token', 'document'))
+  }
+  if (wanted(names.embedded)) {
+    say('seeding and starting ours on the embedded database …')
+    const server = keep(await startEmbedded({ organizations: 200, eventsPerOrganization: quick ? 10 : 1000 }))
+    add(names.embedded, 'PGlite, in the process', server, targetOf(server, 'token', 'document'))
+  }
+  say('starting the peers …')
+  for (const [name, note, script] of [
+    [names.unguarded, 'Yoga; no rules, no RLS, no auth', 'unguarded.ts'],
+    [names.postgraphile, 'RLS by pgSettings, token verified', 'peers/postgraphile.mjs'],
+    [names.handwritten, 'RLS, one statement, node:http', 'handwritten.ts'],
+  ] as const) {
+    if (!wanted(name)) continue
+    const peer = keep(await startPeer(script, one.url, ours))
+    add(name, note, peer, peer.target)
+  }
+  return contenders
 }
 
 function promises(measured: readonly Measured[]): Promised[] {
   const of = (name: string): Measured => measured.find((each) => each.name === name) as Measured
   const jwt = of('Ours, JWT')
-  const postgraphile = of('PostGraphile 5')
+  const postgraphile = of(names.postgraphile)
   const p50 = ({ p50Ms }: { p50Ms: number }): number => p50Ms
   return [
     { what: 'JWT, against PostGraphile 5', value: ratio(jwt, postgraphile), bound: 1 },
     { what: 'JWT and registered, against PostGraphile 5', value: ratio(of('Ours, JWT, registered'), postgraphile), bound: 1.2 },
     { what: 'API key and registered, against PostGraphile 5', value: ratio(of('Ours, API key, registered'), postgraphile), bound: 1.2 },
     { what: 'API key, registered, GET, against PostGraphile 5', value: ratio(of('Ours, API key, registered, GET'), postgraphile), bound: 1.2 },
-    { what: 'JWT, against the same schema unguarded', value: ratio(jwt, of('Same schema, unguarded')), bound: 0.8 },
-    { what: 'Median latency with ten times the tenants', value: ratio(of('Ours, JWT, ten times the tenants'), jwt, p50), bound: 1.1, atMost: true },
+    { what: 'JWT, against the same schema unguarded', value: ratio(jwt, of(names.unguarded)), bound: 0.8 },
+    { what: 'Median latency with ten times the tenants', value: ratio(of(names.ten), jwt, p50), bound: 1.1, atMost: true },
     { what: 'API key (warm), against JWT', value: ratio(of('Ours, API key, registered'), jwt), bound: 0.95 },
     { what: 'API key (warm), against JWT, both registered', value: ratio(of('Ours, API key, registered'), of('Ours, JWT, registered')), bound: 0.95 },
   ] // prettier-ignore
@@ -151,9 +140,8 @@ async function bench(): Promise<void> {
   const facts = machine(await serverVersion(), await installPeers())
   say('building the platform …')
   await exec(process.execPath, ['bin/build.js'], { cwd: root })
-  const all = await startAll()
-  const words = values.only?.split(',').map((word) => word.trim())
-  const contenders = words ? all.filter(({ name }) => words.some((word) => name.includes(word))) : all
+  const words = values.only?.split(';').map((word) => word.trim())
+  const contenders = await startAll((name) => !words || words.some((word) => name === word))
   const load = startLoad()
   const cpu = await openCpuMeter(serverUrl, `mcp\\_bench\\_${run}\\_%`)
   const rounds = Number(values.rounds ?? (quick ? 3 : 8))
@@ -162,7 +150,7 @@ async function bench(): Promise<void> {
   const measured = await measure(load, cpu, contenders, options, (done, of, line) => say(`${done}/${of}  ${line}`))
   load.stop()
   await cpu.close()
-  const base = measured.find(({ name }) => name === 'PostGraphile 5') ?? (measured[0] as Measured)
+  const base = measured.find(({ name }) => name === names.postgraphile) ?? (measured[0] as Measured)
   const name = words ? 'selected' : quick ? 'quick' : 'nested'
   process.stdout.write(`\n${await report(measured, base, words ? [] : promises(measured), facts, name)}\n`)
 }
