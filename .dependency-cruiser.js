@@ -5,6 +5,7 @@ const modules = [
   'organizations',
   'apiKeys',
   'services',
+  'connections',
   'gateway',
   'persisted',
   'audit',

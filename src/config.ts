@@ -147,6 +147,16 @@ export const settings = z.object({
   COST_PER_ORGANIZATION_PER_MINUTE: count(6_000_000, 1_000_000_000).describe(
     'Cost of all operations of one organisation. 0: no limit.',
   ),
+  OAUTH_CLIENT_NAME: z
+    .string()
+    .regex(/^[^\p{Cc}]{1,100}$/u)
+    .default('MCP Online Platform')
+    .describe('What users read on the consent pages of upstream authorization servers.'),
+  OAUTH_AUTHORIZATION_SECONDS: seconds(600, 3600).describe('How long a user may take to connect an account.'),
+  OAUTH_TIMEOUT_SECONDS: seconds(10, 60).describe('Longest wait for one answer of an upstream authorization server.'),
+  OAUTH_ATTEMPTS_PER_USER_PER_HOUR: count(60, 100_000).describe(
+    'Connections that one user may begin in an hour. 0: no limit.',
+  ),
   LEAK_REPORT_KEYS: leakReportKeys
     .optional()
     .describe(
@@ -216,6 +226,10 @@ function parse(environment: Record<string, string | undefined>) {
     costPerCredentialPerMinute: s.COST_PER_CREDENTIAL_PER_MINUTE,
     costPerUserPerMinute: s.COST_PER_USER_PER_MINUTE,
     costPerOrganizationPerMinute: s.COST_PER_ORGANIZATION_PER_MINUTE,
+    oauthClientName: s.OAUTH_CLIENT_NAME,
+    oauthAuthorizationSeconds: s.OAUTH_AUTHORIZATION_SECONDS,
+    oauthTimeoutSeconds: s.OAUTH_TIMEOUT_SECONDS,
+    oauthAttemptsPerUserPerHour: s.OAUTH_ATTEMPTS_PER_USER_PER_HOUR,
     leakReportKeys: s.LEAK_REPORT_KEYS ?? null,
     bodyLimitBytes: s.BODY_LIMIT_BYTES,
     requestTimeoutSeconds: s.REQUEST_TIMEOUT_SECONDS,

@@ -16,6 +16,7 @@ import { secured } from './headers.ts'
 import { leakReport } from './leakReports.ts'
 import { admitted, charge, limitFields, mcpCallCost } from './limits.ts'
 import { originReader } from './origin.ts'
+import { serviceConnectionPage } from './serviceConnection.ts'
 import { assertOwnOrigin, challenge, resourceMetadata } from './protectedResource.ts'
 
 type Route = { request: Request; url: URL; origin: Origin }
@@ -102,6 +103,8 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       return json(await keyring(platform).jwks(), { 'Cache-Control': 'public, max-age=300' })
     const metadata = resourceMetadata(platform.publicUrl, pathname)
     if (metadata) return json(metadata)
+    const connecting = serviceConnectionPage(platform, url)
+    if (connecting) return connecting
     if (pathname === '/') return new Response(null, { status: 302, headers: { Location: '/graphql' } })
     const asset = graphiql.asset(pathname, request.headers)
     if (asset) return asset

@@ -31,6 +31,9 @@ export const ownership: { readonly [M in Model]: (member: Member) => Where<M> | 
   SharedToken: ({ orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : null),
   PersistedOperation: ({ orgId, limits }) =>
     limits?.operationIds ? { orgId, id: { in: [...limits.operationIds] } } : { orgId },
+  OauthClient: ({ orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : null),
+  // An administrator's own, and those of the organisation, which have no user. Said in plain columns; the rest is in SQL.
+  OauthConnection: ({ userId, orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : { orgId, userId }),
 
   RequestLog: ({ userId, orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : { orgId, userId }),
   UsageDaily: ({ userId, orgId, role }) => (rank(role) >= rank('DEVELOPER') ? { orgId } : { orgId, userId }),
@@ -40,6 +43,7 @@ export const ownership: { readonly [M in Model]: (member: Member) => Where<M> | 
   DataKey: platformAlone,
   EmailCode: platformAlone,
   MailOutbox: platformAlone,
+  OauthAuthorization: platformAlone,
   OneTimeToken: platformAlone,
   RecoveryCode: platformAlone,
   RefreshToken: platformAlone,

@@ -31,6 +31,8 @@ export const samples: Record<string, unknown> = {
   name: 'renamed',
   access: 'READ',
   endpoint: 'https://upstream.example/mcp',
+  issuer: 'https://issuer.example',
+  state: 's'.repeat(43),
   email: 'nobody@example.com',
   password: 'none',
 }

@@ -116,6 +116,10 @@ export const stricterThanDeclared: Record<string, Stricter> = {
   'Mutation.enrolEmailCodes': byFactor,
   'Mutation.removeSecondFactor': byFactor,
   'Mutation.regenerateRecoveryCodes': byFactor,
+  // An account is connected by a person, in the session that began.
+  'Mutation.connectService': notForKeys,
+  'Mutation.connectSharedService': notForKeys,
+  'Mutation.completeServiceConnection': notForKeys,
   // A key with one scope cannot give a new key that has others.
   'Mutation.rotateApiKey': ({ kind }, relation) => (kind === 'key' && relation === 'own' ? 'FORBIDDEN' : null),
   // None of these requests comes from a page of the platform's own, with its header.

@@ -301,7 +301,7 @@ const subjectOf = (name: string): string => {
 function inputOf({ name, args }: Mutation, owner: string): unknown {
   const input = args.find((argument) => argument.name === 'input')
   const id = nodeOf(owner, subjectOf(name))
-  return input && sample(input.type, 'input', { ...valuesOf(owner), id, userId: nodeOf(owner, 'User'), keyId: nodeOf(owner, 'ApiKey'), endpoint: 'https://upstream.example/mcp', email: 'somebody@example.com' }) // prettier-ignore
+  return input && sample(input.type, 'input', { ...valuesOf(owner), id, userId: nodeOf(owner, 'User'), keyId: nodeOf(owner, 'ApiKey'), endpoint: 'https://upstream.example/mcp', issuer: 'https://issuer.example', state: 's'.repeat(43), email: 'somebody@example.com' }) // prettier-ignore
 }
 
 /** While it is on, work runs to its end and is undone instead of committed. */

@@ -124,5 +124,6 @@ const securityDefiners = [
   'app.forget_service_credentials',
   'app.hand_over',
   'app.identify',
+  'app.service_connection',
   'app.service_credential',
 ]

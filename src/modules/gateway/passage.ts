@@ -3,6 +3,7 @@ import { reaches, type Member } from '../../kernel/actor.ts'
 import { AppError, notFound } from '../../kernel/errors.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { Secret } from '../../kernel/secret.ts'
+import { connectedCredential, type ConnectionRow } from '../connections/queries.ts'
 import { createGateway } from './gateway.ts'
 import { hosting } from './hosting.ts'
 import { records } from './records.ts'
@@ -41,6 +42,7 @@ type Row = {
   endpoint: string
   hosted: string | null
   credentialMode: 'NONE' | 'SHARED' | 'PERSONAL'
+  credentialKind: 'TOKEN' | 'OAUTH'
   credentialHeader: string
   trusted: boolean
   version: number
@@ -48,6 +50,7 @@ type Row = {
   owner: string | null
   ciphertext: string | null
   stamp: string | null
+  connection: ConnectionRow | null
 }
 
 // The service, its tool settings and the caller's credential, in one statement under the caller's own row level security.
@@ -55,8 +58,10 @@ const find = (platform: Platform, actor: Member, slug: string): Promise<Row[]> =
   platform.database.read(
     actor,
     (tx) => tx.$queryRaw<Row[]>`
-      SELECT s.id::text, s.slug, s.endpoint, s.hosted, s.credential_mode::text AS "credentialMode", s.credential_header AS "credentialHeader",
+      SELECT s.id::text, s.slug, s.endpoint, s.hosted, s.credential_mode::text AS "credentialMode", s.credential_kind::text AS "credentialKind",
+        s.credential_header AS "credentialHeader",
         s.trusted, s.version, c.owner, c.ciphertext, extract(epoch FROM c.updated_at)::text AS stamp,
+        CASE WHEN s.credential_kind = 'OAUTH' THEN (SELECT to_json(o) FROM app.service_connection(s.id) o) END AS connection,
         (SELECT coalesce(json_agg(json_build_object('tool', p.tool, 'access', p.access)), '[]') FROM tool_policies p WHERE p.service_id = s.id) AS policies
       FROM services s LEFT JOIN LATERAL app.service_credential(s.id) c ON true
       WHERE s.org_id = ${actor.orgId}::uuid AND s.slug = ${slug} AND s.enabled`,
@@ -73,11 +78,13 @@ export async function passageTo(platform: Platform, actor: Member, slug: string)
     serviceSlug: row.slug,
     trusted: row.trusted,
     toolAccess: new Map(row.policies.map(({ tool, access }) => [tool, access])),
-    target: targetOf(platform, actor, row),
+    target: await targetOf(platform, actor, row),
   }
 }
 
-function targetOf(platform: Platform, actor: Member, row: Row): UpstreamTarget {
+async function targetOf(platform: Platform, actor: Member, row: Row): Promise<UpstreamTarget> {
+  if (row.credentialKind === 'OAUTH' && row.credentialMode !== 'NONE' && row.hosted === null)
+    return connectedTarget(platform, actor, row)
   const token = credentialOf(platform, actor, row)
   const key = [row.id, row.version, row.owner ?? 'none', row.stamp ?? ''].join('/')
   if (row.hosted !== null) {
@@ -90,6 +97,14 @@ function targetOf(platform: Platform, actor: Member, row: Row): UpstreamTarget {
     headers.set(row.credentialHeader, bearer ? new Secret(`Bearer ${token.reveal()}`) : token)
   }
   return { key, endpoint: new URL(row.endpoint), headers }
+}
+
+/** With the token of a connected account, which may be renewed while the upstream is spoken to. */
+async function connectedTarget(platform: Platform, { orgId, userId }: Member, row: Row): Promise<UpstreamTarget> {
+  const owner = row.credentialMode === 'SHARED' ? 'shared' : userId
+  const of = { orgId, serviceId: row.id, owner }
+  const { key, ...credential } = await connectedCredential(platform, of, row.connection)
+  return { key: [row.id, row.version, owner, key].join('/'), endpoint: new URL(row.endpoint), ...credential }
 }
 
 function credentialOf(platform: Platform, actor: Member, row: Row): Secret | undefined {

@@ -21,6 +21,8 @@ export type UpstreamTarget = {
   headers: ReadonlyMap<string, Secret>
   /** For what has no address of its own: a process of the operator's. In place of the gateway's `fetch`. */
   reach?: Fetch
+  /** Of a credential that can be renewed: whether `headers` now hold another value than the one that was refused with 401. */
+  renew?: (refused: string) => Promise<boolean>
 }
 
 /** All that the gateway knows about one caller at one service. */

@@ -14,9 +14,10 @@ const staysOpen = (init: RequestInit | undefined): boolean =>
  * `fetch` for one upstream. Its credential is put on at the last moment, here and nowhere else, and only toward its own
  * origin: a redirect may move the path (`/mcp` → `/mcp/` is common), never the host, and never turns a POST into a GET.
  */
-export function targetFetch({ endpoint, headers: own }: UpstreamTarget, fetch: Fetch, maxBytes: number): Fetch {
+export function targetFetch({ endpoint, headers: own, renew }: UpstreamTarget, fetch: Fetch, maxBytes: number): Fetch {
   return async (url, init) => {
     let at = new URL(url)
+    let renewed = false
     for (let hop = 0; hop <= maxRedirects; hop++) {
       if (at.origin !== endpoint.origin) throw upstreamError('The service redirects to another host.')
       const headers = new Headers(init?.headers)
@@ -25,6 +26,15 @@ export function targetFetch({ endpoint, headers: own }: UpstreamTarget, fetch: F
         ? { maxResponseBytes: Number.MAX_SAFE_INTEGER, bodyTimeoutMs: dayMs }
         : { maxResponseBytes: maxBytes, bodyTimeoutMs: dayMs }
       const response = await fetch(at, { ...init, ...bounds, headers, redirect: 'manual' })
+      // It has not looked at the request, so once the credential is a newer one it is asked again, and no more than once.
+      if (response.status === 401 && renew && !renewed) {
+        renewed = await renew(headers.get('authorization') ?? '')
+        if (renewed) {
+          await response.body?.cancel()
+          hop--
+          continue
+        }
+      }
       if (!redirects.includes(response.status)) return response
       const location = response.headers.get('location')
       await response.body?.cancel()

@@ -8,6 +8,7 @@ import { allOf, scope, stepUp } from '../../kernel/rule.ts'
 import { Secret } from '../../kernel/secret.ts'
 
 export const credentialModes = z.enum({ NONE: 'NONE', SHARED: 'SHARED', PERSONAL: 'PERSONAL' })
+export const credentialKinds = z.enum({ TOKEN: 'TOKEN', OAUTH: 'OAUTH' })
 export const toolAccesses = z.enum({ READ: 'READ', WRITE: 'WRITE', BLOCKED: 'BLOCKED' })
 
 export const slug = z
@@ -38,6 +39,7 @@ const fields = {
   credentialHeader: credentialHeader.describe(
     'Header that carries the credential; `authorization` sends it as a bearer token.',
   ),
+  credentialKind: credentialKinds.describe('Default: TOKEN.'),
   enabled: z.boolean(),
 }
 
@@ -63,6 +65,7 @@ export const createService = operation({
     endpoint: endpoint.describe('Address of the MCP server (Streamable HTTP).'),
     credentialMode: credentialModes.optional().describe('Default: NONE.'),
     credentialHeader: fields.credentialHeader.optional(),
+    credentialKind: fields.credentialKind.optional(),
     enabled: fields.enabled.optional(),
   }),
   run: ({ tx, actor, now }, { slug, name, endpoint, ...rest }) =>
@@ -75,6 +78,7 @@ export const createService = operation({
         description: rest.description ?? '',
         credentialMode: rest.credentialMode ?? 'NONE',
         credentialHeader: rest.credentialHeader ?? 'authorization',
+        credentialKind: rest.credentialKind ?? 'TOKEN',
         enabled: rest.enabled ?? true,
         createdAt: now,
       },
@@ -93,6 +97,7 @@ export const updateService = operation({
     endpoint: endpoint.optional(),
     credentialMode: credentialModes.optional(),
     credentialHeader: fields.credentialHeader.optional(),
+    credentialKind: fields.credentialKind.optional(),
     enabled: fields.enabled.optional(),
   }),
   target: serviceTarget,
@@ -107,10 +112,13 @@ export const updateService = operation({
     }
     return tx.service.update({ where: { id }, data: { ...data, version: { increment: 1 } }, select: { id: true } })
   },
-  audit: ({ id }, { name, endpoint, credentialMode, enabled }) => ({
+  audit: ({ id }, { name, endpoint, credentialMode, credentialKind, enabled }) => ({
     action: 'service.updated',
     target: id,
-    detail: JSON.parse(JSON.stringify({ name, endpoint, credentialMode, enabled })) as Record<string, string | boolean>,
+    detail: JSON.parse(JSON.stringify({ name, endpoint, credentialMode, credentialKind, enabled })) as Record<
+      string,
+      string | boolean
+    >,
   }),
 })
 

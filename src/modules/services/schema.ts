@@ -11,6 +11,11 @@ const CredentialMode = enumType(
   operations.credentialModes,
   'Whose credential an upstream receives: nobody’s, the organisation’s, or each caller’s own.',
 )
+const CredentialKind = enumType(
+  'CredentialKind',
+  operations.credentialKinds,
+  'How a credential comes here: TOKEN is stored by its holder, OAUTH is an account that its holder connects.',
+)
 export const ToolAccess = enumType(
   'ToolAccess',
   operations.toolAccesses,
@@ -51,6 +56,7 @@ export const Service = builder.prismaNode('Service', {
       description: 'Name in the operator’s catalogue, where the platform runs it as a process; null elsewhere.',
     }),
     credentialMode: t.expose('credentialMode', { type: CredentialMode, rule: read, nullable: false }),
+    credentialKind: t.expose('credentialKind', { type: CredentialKind, rule: read, nullable: false }),
     credentialHeader: t.exposeString('credentialHeader', { rule: scope('mcp:write') }),
     enabled: t.exposeBoolean('enabled', { rule: read, nullable: false }),
     trusted: t.exposeBoolean('trusted', {
