@@ -30,7 +30,7 @@ function handOver(platform: Platform, serviceId: string, search: URLSearchParams
   if (frontendUrl)
     return new Response(null, {
       status: 303,
-      headers: { Location: `${frontendUrl}/connect-service#${fragment.toString()}`, 'Referrer-Policy': 'no-referrer' },
+      headers: { Location: `${frontendUrl}/connect-service#${fragment.toString()}` },
     })
   return text('text/html', page)
 }

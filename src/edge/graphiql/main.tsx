@@ -4,6 +4,7 @@ import './style.css'
 import { GraphiQL } from 'graphiql'
 import { useEffect, useMemo, useState } from 'react'
 import { createRoot } from 'react-dom/client'
+import { completeConnections } from './connection.ts'
 import { createPreferences } from './preferences.ts'
 import { createFetcher, signOut, type Session } from './session.ts'
 import { SignInBar } from './signInBar.tsx'
@@ -42,6 +43,8 @@ function App() {
     const timer = setTimeout(expire, session.expiresAt.getTime() - Date.now())
     return () => clearTimeout(timer)
   }, [session])
+
+  useEffect(() => (session ? completeConnections(session) : undefined), [session])
 
   return (
     <>

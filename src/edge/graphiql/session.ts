@@ -25,7 +25,9 @@ const Entered = z.object({
 })
 const Answer = z.object({
   data: z.nullish(z.record(z.string(), z.unknown())),
-  errors: z.optional(z.array(z.object({ message: z.string() }))),
+  errors: z.optional(
+    z.array(z.object({ message: z.string(), extensions: z.optional(z.object({ code: z.optional(z.string()) })) })),
+  ),
 })
 
 const signInDocument = `mutation SignIn($input: SignInInput!) {
@@ -40,6 +42,9 @@ const sendCodeDocument = `mutation SendSignInCode($input: SendSignInCodeInput!) 
 const passkeyDocument = `mutation StartPasskeySignIn($input: StartPasskeySignInInput!) {
   answer: startPasskeySignIn(input: $input) { options }
 }`
+const connectDocument = `mutation CompleteServiceConnection($input: CompleteServiceConnectionInput!) {
+  answer: completeServiceConnection(input: $input) { name }
+}`
 const signOutDocument = 'mutation SignOut { answer: signOut { sessionId } }'
 
 /** Cookies are left out both ways, so that the refresh cookie of another tab is neither sent nor replaced from here. */
@@ -48,7 +53,14 @@ async function post(init: RequestInit): Promise<Response> {
 }
 
 /** The server said no; its sentence is fit to be shown. */
-class Refused extends Error {}
+class Refused extends Error {
+  readonly code: string | undefined
+
+  constructor(message: string, code: string | undefined) {
+    super(message)
+    this.code = code
+  }
+}
 
 /** What the one field of a mutation answered. */
 async function mutate(query: string, input?: object, init: { headers?: object; signal?: AbortSignal } = {}) {
@@ -62,7 +74,7 @@ async function mutate(query: string, input?: object, init: { headers?: object; s
     body: JSON.stringify({ query, ...(input ? { variables: { input } } : {}) }),
   })
   const { data, errors } = z.parse(Answer, await response.json())
-  if (errors?.length) throw new Refused(errors.map(({ message }) => message).join(' '))
+  if (errors?.length) throw new Refused(errors.map(({ message }) => message).join(' '), errors[0]?.extensions?.code)
   return data?.['answer']
 }
 
@@ -109,6 +121,17 @@ export async function askPasskey(challengeId: string): Promise<Proof | { refusal
     return { refusal: 'No passkey was given.' }
   } catch (error) {
     return error instanceof DOMException ? { refusal: 'No passkey was given.' } : refusalOf(error)
+  }
+}
+
+/** Ends what was begun in this session; answers with a sentence to show, or null where nothing was begun here. */
+export async function completeConnection({ accessToken }: Session, answer: object): Promise<string | null> {
+  try {
+    const done = await mutate(connectDocument, answer, { headers: { authorization: `Bearer ${accessToken}` } })
+    const { name } = z.parse(z.object({ name: z.string() }), done)
+    return `Your account is connected to ${name}. You can close this page.`
+  } catch (error) {
+    return error instanceof Refused && error.code === 'NOT_FOUND' ? null : refusalOf(error).refusal
   }
 }
 

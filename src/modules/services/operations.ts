@@ -39,7 +39,7 @@ const fields = {
   credentialHeader: credentialHeader.describe(
     'Header that carries the credential; `authorization` sends it as a bearer token.',
   ),
-  credentialKind: credentialKinds.describe('Default: TOKEN.'),
+  credentialKind: credentialKinds,
   enabled: z.boolean(),
 }
 
@@ -65,7 +65,7 @@ export const createService = operation({
     endpoint: endpoint.describe('Address of the MCP server (Streamable HTTP).'),
     credentialMode: credentialModes.optional().describe('Default: NONE.'),
     credentialHeader: fields.credentialHeader.optional(),
-    credentialKind: fields.credentialKind.optional(),
+    credentialKind: credentialKinds.optional().describe('Default: TOKEN.'),
     enabled: fields.enabled.optional(),
   }),
   run: ({ tx, actor, now }, { slug, name, endpoint, ...rest }) =>
