@@ -88,7 +88,7 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     if (pathname === '/graphql') {
       if (wantsPage(request) && !url.search) return graphiql.page()
       only(request, 'GET', 'POST')
-      return graphql(request, url, await admitted(platform, origin, authenticate(platform, request.headers, origin)))
+      return graphql(request, url, origin)
     }
     const [, organization, service] = /^\/mcp\/([a-z0-9-]{1,63})\/([a-z0-9-]{1,63})$/.exec(pathname) ?? []
     if (organization && service) return mcp(at, organization, service)

@@ -1,7 +1,7 @@
 import { anonymous, type Actor, type Member, type Origin } from '../kernel/actor.ts'
 import { AppError } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
-import { memberOfApiKey } from '../modules/apiKeys/verify.ts'
+import { forgetApiKey, memberOfApiKey, recallApiKey } from '../modules/apiKeys/verify.ts'
 import { memberOfToken } from '../modules/sessions/tokens.ts'
 
 /** Answers null (not mine), a member (yes), or throws (presented, but bad). */
@@ -12,10 +12,13 @@ const credential = (headers: Headers, scheme: string): string | null => {
   return given?.toLowerCase() === scheme && rest ? rest : null
 }
 
-const apiKey: Strategy = (platform, headers, origin) => {
+function keyOf(headers: Headers): string | null {
   const bearer = credential(headers, 'bearer')
-  const text =
-    headers.get('x-api-key') ?? credential(headers, 'apikey') ?? (bearer?.startsWith('mcp_sk_') ? bearer : null)
+  return headers.get('x-api-key') ?? credential(headers, 'apikey') ?? (bearer?.startsWith('mcp_sk_') ? bearer : null)
+}
+
+const apiKey: Strategy = (platform, headers, origin) => {
+  const text = keyOf(headers)
   return text === null ? null : memberOfApiKey(platform, text, origin)
 }
 
@@ -37,4 +40,20 @@ export async function authenticate(platform: Platform, headers: Headers, origin:
   if (headers.has('authorization'))
     throw new AppError('UNAUTHENTICATED', 'The Authorization header is not one that this API knows.')
   return anonymous(origin)
+}
+
+/**
+ * The member of an API key that this instance knows, not yet confirmed; null in every other case. Only for work in which
+ * the database confirms the credential with every statement: see `recallApiKey`.
+ */
+export function recall(platform: Platform, headers: Headers, origin: Origin): Member | null {
+  if (headers.has('x-api-key') && headers.has('authorization')) return null
+  const text = keyOf(headers)
+  return text === null ? null : recallApiKey(platform, text, origin)
+}
+
+/** What was recalled did not hold: the next look is the database's. */
+export function forget(platform: Platform, headers: Headers): void {
+  const text = keyOf(headers)
+  if (text !== null) forgetApiKey(platform, text)
 }

@@ -100,6 +100,8 @@ export async function runOperation(
   call: Call,
   server: ServerContext,
   signal: AbortSignal,
+  /** Of a registered operation that was found in memory: the database is to confirm it. */
+  operationId?: string,
 ): Promise<ExecutionResult> {
   let prepared: Awaited<ReturnType<typeof prepare>>
   try {
@@ -109,7 +111,7 @@ export async function runOperation(
   }
   if (!('analysis' in prepared)) return prepared
   const { operation, analysis, remaining } = prepared
-  const context = await GraphContext.open(platform, server.actor, signal, server.cookies)
+  const context = await GraphContext.open(platform, server.actor, signal, server.cookies, operationId)
   try {
     const seen = known.introspects ? visibleSchema(schema, server.actor) : schema
     const result = await execute({ ...call, document: known.document, schema: seen, contextValue: context })

@@ -9,14 +9,19 @@ import {
 } from 'graphql'
 import { createYoga, type Plugin } from 'graphql-yoga'
 import { boundExpansion } from '../graphql/expansion.ts'
-import type { Actor } from '../kernel/actor.ts'
+import { noCookies } from '../graphql/context.ts'
+import type { Actor, Member, Origin } from '../kernel/actor.ts'
+import type { AppError } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
+import { forgetPersisted } from '../modules/persisted/operations.ts'
 import { presented } from './answers.ts'
+import { authenticate, forget, recall } from './authenticate.ts'
 import { cacheable } from './cacheable.ts'
 import { readJar, setCookieHeader } from './cookies.ts'
 import { rethrown, runOperation, type ServerContext } from './execution.ts'
 import { translate } from './failures.ts'
-import { readGraphQLRequest, type GraphQLRequest } from './graphqlRequest.ts'
+import { readGraphQLRequest, recallGraphQLRequest, type GraphQLRequest } from './graphqlRequest.ts'
+import { admitted } from './limits.ts'
 import { KnownDocuments, type KnownDocument } from './knownDocuments.ts'
 
 const runs = (platform: Platform, schema: GraphQLSchema, documents: KnownDocuments): Plugin<object, ServerContext> => ({
@@ -112,7 +117,10 @@ function plainType(
   return plainTypes.get(headers.get('accept') ?? '')
 }
 
-/** The GraphQL door: `(request, actor) => response`. */
+/** What a refusal can come of, when key or operation were taken from memory: either may have ended or changed since. */
+const mayBeMemory = ({ code }: AppError): boolean => code === 'UNAUTHENTICATED' || code === 'PERSISTED_QUERY_NOT_FOUND'
+
+/** The GraphQL door: `(request, origin) => response`. */
 export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
   const documents = new KnownDocuments()
   const yoga = createYoga<ServerContext>({
@@ -140,22 +148,34 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
     request: Request,
     server: ServerContext,
     type: string,
-  ): Promise<Response> {
+    operationId?: string,
+  ) {
     const { operationName, variables } = server.input
     const call = { operationName, variableValues: variables }
-    const { result, status, headers } = presented(
-      platform.log,
-      server.actor,
-      request.headers.get('accept'),
-      await runOperation(platform, schema, known, call, server, request.signal),
-    )
+    const answer = await runOperation(platform, schema, known, call, server, request.signal, operationId)
+    // What came of memory does not hold: nothing was changed, so the request may be answered again from the start.
+    if (operationId && answer.errors?.some((error) => mayBeMemory(translate(error)))) return null
+    const { result, status, headers } = presented(platform.log, server.actor, request.headers.get('accept'), answer)
     return new Response(JSON.stringify(result), {
       status: status ?? 200,
       headers: { 'Content-Type': `${type}; charset=utf-8`, ...headers },
     })
   }
 
-  return async (request: Request, url: URL, actor: Actor): Promise<Response> => {
+  /** A registered query that this instance remembers, confirmed by the statement that answers it; null where it does not. */
+  async function remembered(request: Request, url: URL, actor: Member, admit: () => Promise<unknown>) {
+    const asked = await recallGraphQLRequest(platform, actor, request, url)
+    const known = asked && documents.find(asked.input.query)
+    const type = known && plainType(request, known, asked.input)
+    if (!type) return null
+    await admit()
+    const server = { actor, input: asked.input, cookies: noCookies() }
+    const response = await shortcut(known, request, server, type, asked.operationId)
+    if (!response) forgetPersisted(platform, actor, asked.reference)
+    return response && request.method === 'GET' ? cacheable(request, response) : response
+  }
+
+  async function found(request: Request, url: URL, actor: Actor): Promise<Response> {
     const input = await readGraphQLRequest(platform, actor, request, url)
     const cookies = readJar(request.headers, platform.publicUrl)
     const server = { actor, input, cookies }
@@ -163,15 +183,26 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
     const known = documents.find(input.query)
     const type = known && plainType(request, known, input)
     const answered =
-      known && type
-        ? await shortcut(known, request, server, type)
-        : await yoga.fetch(new Request(url, { method, headers, signal }), server)
+      (known && type ? await shortcut(known, request, server, type) : null) ??
+      (await yoga.fetch(new Request(url, { method, headers, signal }), server))
     const response = input.persisted && method === 'GET' ? await cacheable(request, answered) : answered
     const setCookie = setCookieHeader(cookies, platform.clock())
     if (setCookie) response.headers.append('Set-Cookie', setCookie)
+    return response
+  }
+
+  return async (request: Request, url: URL, origin: Origin): Promise<Response> => {
+    const key = recall(platform, request.headers, origin)
+    const early = key && (await remembered(request, url, key, () => admitted(platform, origin, Promise.resolve(key))))
+    if (early) return early
+    if (key) forget(platform, request.headers)
+    const actor = await admitted(platform, origin, authenticate(platform, request.headers, origin))
+    const response =
+      (actor.kind === 'user' ? await remembered(request, url, actor, () => Promise.resolve()) : null) ??
+      (await found(request, url, actor))
     // RFC 9110, 15.5.2: a refusal says how to do better. Refusals before execution have theirs from the app.
-    const presentedOne = actor.kind === 'anonymous' ? '' : ', error="invalid_token"'
-    if (response.status === 401) response.headers.set('WWW-Authenticate', `Bearer realm="mcp"${presentedOne}`)
+    const bad = actor.kind === 'anonymous' ? '' : ', error="invalid_token"'
+    if (response.status === 401) response.headers.set('WWW-Authenticate', `Bearer realm="mcp"${bad}`)
     return response
   }
 }

@@ -12,7 +12,7 @@ export type CookieJar = {
   change: { token: Secret; expiresAt: Date } | 'clear' | null
 }
 
-const noCookies = (): CookieJar => ({ refreshToken: null, sameOrigin: false, change: null })
+export const noCookies = (): CookieJar => ({ refreshToken: null, sameOrigin: false, change: null })
 
 /** What every resolver is handed. */
 export class GraphContext {
@@ -41,9 +41,10 @@ export class GraphContext {
     actor: Actor,
     signal: AbortSignal,
     cookies = noCookies(),
+    operationId?: string,
   ): Promise<GraphContext> {
     let context: GraphContext | null = null
-    const reader = await platform.database.openReader(actor, () => context && (context.statements += 1))
+    const reader = await platform.database.openReader(actor, () => context && (context.statements += 1), operationId)
     return (context = new GraphContext(platform, signal, actor, reader, cookies))
   }
 

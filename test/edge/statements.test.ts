@@ -49,6 +49,14 @@ const servicesWithTokens = graphql(`
   }
 `)
 
+const registerNested = graphql(`
+  mutation Register($input: RegisterPersistedOperationInput!) {
+    registerPersistedOperation(input: $input) {
+      sha256
+    }
+  }
+`)
+
 describe('statements per request', () => {
   let world: World
   let org: Organization
@@ -82,24 +90,28 @@ describe('statements per request', () => {
     ])
   })
 
-  it('are two more for an API key: its own row and its registered document', async () => {
-    const { data } = await world.run(
-      graphql(`
-        mutation Register($input: RegisterPersistedOperationInput!) {
-          registerPersistedOperation(input: $input) {
-            sha256
-          }
-        }
-      `),
-      { input: { document: String(nested) } },
-      org.admin,
-    )
-    const key = await createKey(world, org.admin, ['mcp:read', 'org:read'])
-    const documentId = data.registerPersistedOperation?.sha256
-    await world.post({ documentId }, { authorization: key.authorization })
-    world.statements.length = 0
-    const answer = await world.post({ documentId }, { authorization: key.authorization })
-    expect(answer.errors).toEqual([])
-    expect(world.statements).toHaveLength(3)
+  describe('of a registered query', () => {
+    let documentId: string
+    let key: { id: string; authorization: string }
+    beforeAll(async () => {
+      const { data } = await world.run(registerNested, { input: { document: String(nested) } }, org.admin)
+      documentId = data.registerPersistedOperation?.sha256 ?? ''
+      key = await createKey(world, org.admin, ['mcp:read', 'org:read'])
+    })
+    const count = async (as: { authorization: string }): Promise<number> => {
+      world.statements.length = 0
+      const { errors } = await world.post({ documentId }, as)
+      expect(errors).toEqual([])
+      return world.statements.length
+    }
+
+    it('are two more the first time a key is seen, its row and the document, and no more than the query’s own from then on', async () => {
+      expect([await count(key), await count(key), await count(key)]).toEqual([3, 1, 1])
+    })
+
+    it('are the query’s own for a person, too', async () => {
+      await count(org.admin)
+      expect(await count(org.admin)).toBe(1)
+    })
   })
 })

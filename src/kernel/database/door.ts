@@ -85,12 +85,15 @@ export class Database {
     actor: Actor,
     mode: Work['mode'],
     work: (tx: Tx) => Promise<T>,
-    onStatement = this.#options.onStatement,
+    {
+      onStatement = this.#options.onStatement,
+      operationId,
+    }: Pick<Options, 'onStatement'> & { operationId?: string | undefined } = {},
   ): Promise<T> {
     const handle = randomUUID()
     const { embedded } = this.#server
     const pool = this.#server.pool(databaseRole(actor))
-    this.#pending.set(handle, { actor, mode, pool, embedded, onStatement: onStatement ?? (() => {}) })
+    this.#pending.set(handle, { actor, mode, pool, embedded, operationId, onStatement: onStatement ?? (() => {}) })
     const { timeoutSeconds, filtered = owned } = this.#options
     const timeout = timeoutSeconds * 1000
     return this.#prisma.$transaction(
@@ -112,8 +115,11 @@ export class Database {
     return this.#run(actor, 'write', work)
   }
 
-  /** A reader for the length of a request; it costs nothing until it is used. The opener closes it. */
-  openReader(actor: Actor, onStatement?: (text: string) => void): Promise<Reader> {
+  /**
+   * A reader for the length of a request; it costs nothing until it is used. The opener closes it. With an operation's id
+   * each statement also confirms that the operation is still registered.
+   */
+  openReader(actor: Actor, onStatement?: (text: string) => void, operationId?: string): Promise<Reader> {
     return new Promise((resolve, reject) => {
       let finish: () => void = () => {}
       const finished = new Promise<void>((done) => (finish = done))
@@ -130,12 +136,13 @@ export class Database {
           })
           return finished
         },
-        onStatement
-          ? (text) => {
-              this.#options.onStatement?.(text)
-              onStatement(text)
-            }
-          : undefined,
+        {
+          operationId,
+          onStatement: (text) => {
+            this.#options.onStatement?.(text)
+            onStatement?.(text)
+          },
+        },
       )
       run.catch(reject)
     })

@@ -14,6 +14,8 @@ export function meaningOf(error: unknown): unknown {
   switch (codeOf(error)) {
     case 'UNAUTHENTICATED':
       return new AppError('UNAUTHENTICATED', 'Your credential is no longer valid. Sign in again.', { cause: error })
+    case 'PERSISTED_QUERY_NOT_FOUND':
+      return new AppError('PERSISTED_QUERY_NOT_FOUND', 'No such persisted operation.', { cause: error })
     case 'MFA_REQUIRED':
       return mustEnrol(error)
     case 'P2002':

@@ -21,18 +21,25 @@ export const claimsOf = (actor: Member): string =>
   })
 
 const identify = 'app.identify($1, $2::uuid, $3)'
+const identifyFor = 'app.identify_for($1, $2::uuid, $3, $4::uuid)'
 const setRole = (role: DatabaseRole): string => `set_config('role', '${role}', true)`
+
+type Confirming = {
+  embedded: boolean
+  /** A registered operation that was found in memory; the database confirms that it still stands. */
+  operationId?: string | undefined
+}
 
 /**
  * The statements that give an exchange its identity; they travel before the query, in its round trip. On a server the
  * login is already an unprivileged role; the embedded database has one session, so the role is taken for the transaction.
  */
-export function prelude(actor: Actor, { embedded }: { embedded: boolean }): Statement[] {
+export function prelude(actor: Actor, { embedded, operationId }: Confirming): Statement[] {
   if (isMember(actor)) {
-    const values = [actor.kind, actor.credentialId, claimsOf(actor)]
-    return embedded
-      ? [{ name: 'identify', text: `SELECT ${setRole('mcp_app')}, ${identify}`, values }]
-      : [{ name: 'identify', text: `SELECT ${identify}`, values }]
+    const values = [actor.kind, actor.credentialId, claimsOf(actor), ...(operationId ? [operationId] : [])]
+    const name = operationId ? 'identify_for' : 'identify'
+    const call = operationId ? identifyFor : identify
+    return [{ name, text: embedded ? `SELECT ${setRole('mcp_app')}, ${call}` : `SELECT ${call}`, values }]
   }
   const role = databaseRole(actor)
   return embedded ? [{ name: role, text: `SELECT ${setRole(role)}`, values: [] }] : []

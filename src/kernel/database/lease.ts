@@ -12,6 +12,8 @@ export type Work = {
   mode: 'read' | 'write'
   pool: Pool
   embedded: boolean
+  /** The registered operation that the work runs, where it was found in memory and is to be confirmed. */
+  operationId?: string | undefined
   /** Called once a statement, for counting and tracing; a statement is one round trip. */
   onStatement: (text: string) => void
 }
@@ -26,6 +28,8 @@ function refusedByDatabase(error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   if (code === 'MC401')
     return new AppError('UNAUTHENTICATED', 'Your credential is no longer valid. Sign in again.', { cause: error })
+  if (code === 'MC404')
+    return new AppError('PERSISTED_QUERY_NOT_FOUND', 'No such persisted operation.', { cause: error })
   return code === 'MC403' ? mustEnrol(error) : error
 }
 

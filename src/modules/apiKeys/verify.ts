@@ -64,6 +64,10 @@ const bySource = lockout('apiKey:source', (config) => ({
   message: 'Too many bad API keys from your address. Try again later.',
 }))
 
+// What is known of keys that were good here a moment ago. It spares the look-up where the database confirms the credential
+// with the query itself (`app.identify`), and it is never believed without that.
+const remembered = resource(() => new LRUCache<string, Row>({ max: 10_000, ttl: 30_000 }))
+
 const refused = (): AppError => new AppError('UNAUTHENTICATED', 'The API key is not valid.')
 
 type Row = {
@@ -127,13 +131,7 @@ async function matches(platform: Platform, publicId: string, secret: Secret, row
   return cache.once(sourceOf(origin), publicId, secret, hash, () => guess(platform, publicId, secret, row, origin))
 }
 
-/** The member that an API key speaks for. Throws `UNAUTHENTICATED`, the same for every reason. */
-export async function memberOfApiKey(platform: Platform, text: string, origin: Origin): Promise<Member> {
-  const parts = parseApiKey(text)
-  if (!parts) throw refused()
-  const { publicId, secret } = parts
-  const row = await find(platform, publicId, origin)
-  if (!(await matches(platform, publicId, secret, row, origin)) || !row) throw refused()
+function memberOfRow(platform: Platform, row: Row, origin: Origin): Member {
   const {
     id,
     userId,
@@ -155,4 +153,34 @@ export async function memberOfApiKey(platform: Platform, text: string, origin: O
   }
   const facts = { kind: 'apiKey', userId, orgId, role, credentialId: id, mfaAt: null, origin, given: scopes } as const
   return member({ ...facts, limits }, platform.clock())
+}
+
+/** The member that an API key speaks for. Throws `UNAUTHENTICATED`, the same for every reason. */
+export async function memberOfApiKey(platform: Platform, text: string, origin: Origin): Promise<Member> {
+  const parts = parseApiKey(text)
+  if (!parts) throw refused()
+  const { publicId, secret } = parts
+  const row = await find(platform, publicId, origin)
+  if (!row) remembered(platform).delete(publicId)
+  if (!(await matches(platform, publicId, secret, row, origin)) || !row) throw refused()
+  remembered(platform).set(publicId, row)
+  return memberOfRow(platform, row, origin)
+}
+
+/**
+ * The member that a key spoke for a moment ago, without asking the database; null where this instance does not know. Only for
+ * work whose every statement has the database confirm key, membership and role: when it refuses, `forgetApiKey` and ask anew.
+ */
+export function recallApiKey(platform: Platform, text: string, origin: Origin): Member | null {
+  const parts = parseApiKey(text)
+  const row = parts && remembered(platform).get(parts.publicId)
+  if (!parts || !row || !verdicts(platform).matched(parts.publicId, parts.secret, row.secretHash)) return null
+  const found = memberOfRow(platform, row, origin)
+  row.lastUsedAt = platform.clock()
+  return found
+}
+
+export const forgetApiKey = (platform: Platform, text: string): void => {
+  const parts = parseApiKey(text)
+  if (parts) remembered(platform).delete(parts.publicId)
 }

@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 import { z } from 'zod'
 import type { Analysis } from '../../graphql/analysis.ts'
 import { analyseDocument } from '../../graphql/registry.ts'
-import type { Actor, Member } from '../../kernel/actor.ts'
-import { isMember } from '../../kernel/actor.ts'
+import { isMember, type Actor, type Member } from '../../kernel/actor.ts'
 import { AppError, badInput } from '../../kernel/errors.ts'
 import type { Tx } from '../../kernel/database/door.ts'
 import { decodeNodeId } from '../../kernel/nodeId.ts'
 import { operation } from '../../kernel/operation.ts'
+import { resource, type Platform } from '../../kernel/platform.ts'
 import { scope } from '../../kernel/rule.ts'
 import { actingMember } from '../services/operations.ts'
 import { builtIn } from './builtIn.ts'
@@ -157,14 +158,41 @@ function reference(documentId: unknown): Reference | null {
   return node?.type === 'PersistedOperation' ? { id: node.id } : { clientId: named.data }
 }
 
-export type Persisted = { document: string; kind: string; requiredScopes: readonly string[] }
+export type Persisted = {
+  id?: string
+  sha256?: string
+  document: string
+  kind: string
+  requiredScopes: readonly string[]
+}
+
+// What a hash named a moment ago; other references can come to name another document. It is used only where the database
+// confirms, with the query itself, that the operation is still registered (`app.identify_for`).
+const remembered = resource(() => new LRUCache<string, Persisted & { id: string }>({ max: 2000, ttl: 60_000 }))
+const memoryKey = ({ orgId }: Pick<Member, 'orgId'>, documentId: string): string => `${orgId} ${documentId}`
+
+/** The operation that a hash named a moment ago; undefined where this instance does not know, or the key may not run it. */
+export function recallPersisted(platform: Platform, actor: Member, documentId: string) {
+  const found = remembered(platform).get(memoryKey(actor, documentId))
+  const allowed = actor.limits?.operationIds
+  return found && (!allowed || allowed.includes(found.id)) ? found : undefined
+}
+
+export const forgetPersisted = (platform: Platform, actor: Member, documentId: string): void =>
+  void remembered(platform).delete(memoryKey(actor, documentId))
+
+export function rememberPersisted(platform: Platform, actor: Actor, documentId: string, found: Persisted): void {
+  const { id, sha256 } = found
+  if (id && isMember(actor) && documentId.replace(/^sha256:/, '') === sha256)
+    remembered(platform).set(memoryKey(actor, documentId), { ...found, id })
+}
 
 /** The registered document, or `PERSISTED_QUERY_NOT_FOUND`: the same for unknown, malformed and another organisation's. */
 export async function resolvePersisted(tx: Tx, actor: Actor, documentId: unknown): Promise<Persisted> {
   const by = reference(documentId)
   const given = by && 'sha256' in by ? builtIn.get(by.sha256) : undefined
   if (given && !(isMember(actor) && actor.limits?.operationIds)) return given
-  const select = { document: true, kind: true, requiredScopes: true } as const
+  const select = { id: true, sha256: true, document: true, kind: true, requiredScopes: true } as const
   // A SHA-256 may also be the id that an Apollo manifest gave to a document it had formatted differently.
   const where = by && 'sha256' in by ? { OR: [by, { clientId: by.sha256 }] } : by
   const found = where ? await tx.persistedOperation.findFirst({ where, orderBy: { version: 'desc' }, select }) : null
