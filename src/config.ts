@@ -171,6 +171,36 @@ export const settings = z.object({
     .describe('Largest request body.'),
   REQUEST_TIMEOUT_SECONDS: seconds(30, 600).describe('Longest run of one GraphQL request.'),
   UPSTREAM_TIMEOUT_SECONDS: seconds(60, 3600).describe('Longest wait for an upstream MCP server.'),
+  MAX_REQUESTS_IN_FLIGHT: z.coerce
+    .number()
+    .int()
+    .min(10)
+    .max(100_000)
+    .default(500)
+    .describe(
+      'Requests that one process works on at once; what comes beyond is told to come back (503). MCP streams do not count.',
+    ),
+  MAX_EVENT_LOOP_DELAY_MS: z.coerce
+    .number()
+    .int()
+    .min(10)
+    .max(60_000)
+    .default(1000)
+    .describe(
+      'Mean delay of the event loop from which on new requests are told to come back while others are in work.',
+    ),
+  METRICS_PORT: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(65_535)
+    .optional()
+    .describe('Port of Prometheus metrics at /metrics; 0 takes a free one. Default: no metrics.'),
+  METRICS_HOST: z
+    .string()
+    .min(1)
+    .default('127.0.0.1')
+    .describe('Address that the metrics are served on. They ask for no credential: keep it private.'),
   SHUTDOWN_TIMEOUT_SECONDS: seconds(25, 600).describe('How long a graceful stop waits for running requests.'),
 })
 
@@ -234,6 +264,10 @@ function parse(environment: Record<string, string | undefined>) {
     bodyLimitBytes: s.BODY_LIMIT_BYTES,
     requestTimeoutSeconds: s.REQUEST_TIMEOUT_SECONDS,
     upstreamTimeoutSeconds: s.UPSTREAM_TIMEOUT_SECONDS,
+    maxRequestsInFlight: s.MAX_REQUESTS_IN_FLIGHT,
+    maxEventLoopDelayMs: s.MAX_EVENT_LOOP_DELAY_MS,
+    metricsPort: s.METRICS_PORT,
+    metricsHost: s.METRICS_HOST,
     shutdownTimeoutSeconds: s.SHUTDOWN_TIMEOUT_SECONDS,
   }
 }

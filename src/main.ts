@@ -1,4 +1,5 @@
 import { createApp } from './edge/app.ts'
+import { serveMetrics } from './edge/metricsServer.ts'
 import { ConfigError, loadConfig, type Config } from './config.ts'
 import { openPlatform } from './compose.ts'
 import { isEmpty, startDemo, type Demo } from './demo/demo.ts'
@@ -17,6 +18,8 @@ async function run(config: Config): Promise<void> {
   // Before the port opens, so that `/readyz` never says yes to half a demo.
   const introduction = demo && ((await isEmpty(platform)) ? await demo.found(platform) : await demo.resume(platform))
   const server = await listen(app, config)
+  const measured = await serveMetrics(platform)
+  if (measured) log.info({ address: measured.address }, 'metrics')
   const address = config.publicUrl ?? server.address
   if (introduction) process.stdout.write(introduction(address))
   // For people and scripts, whatever the log's level.
@@ -29,7 +32,7 @@ async function run(config: Config): Promise<void> {
     log.info({ signal }, 'stopping: running requests are finished first')
     void server
       .stop()
-      .then(() => demo?.close())
+      .then(() => Promise.all([demo?.close(), measured?.close()]))
       .then(
         () => process.exit(0),
         (error: unknown) => {

@@ -3,6 +3,7 @@ import type { GraphQLSchema } from 'graphql'
 import { provideSchema } from '../graphql/registry.ts'
 import { isMember, system, type Origin } from '../kernel/actor.ts'
 import { AppError, notFound } from '../kernel/errors.ts'
+import { metrics } from '../kernel/metrics.ts'
 import { closeResources, type Platform } from '../kernel/platform.ts'
 import { gateway, passageTo } from '../modules/gateway/passage.ts'
 import { organizationSlugOf } from '../modules/organizations/queries.ts'
@@ -15,6 +16,7 @@ import { createGraphiql } from './graphiql.ts'
 import { secured } from './headers.ts'
 import { leakReport } from './leakReports.ts'
 import { admitted, charge, limitFields, mcpCallCost } from './limits.ts'
+import { load } from './load.ts'
 import { originReader } from './origin.ts'
 import { serviceConnectionPage } from './serviceConnection.ts'
 import { assertOwnOrigin, challenge, resourceMetadata } from './protectedResource.ts'
@@ -26,6 +28,8 @@ export type App = {
   fetch(request: Request, peer?: { remoteAddress?: string | null }): Promise<Response>
   /** From now on `/readyz` says no, so that a balancer looks elsewhere; requests are still answered. */
   drain(): void
+  /** What the process has taken on; whoever listens asks it before a request comes in. */
+  readonly load: ReturnType<typeof load>
   close(): Promise<void>
 }
 
@@ -47,6 +51,8 @@ class MethodNotAllowed extends Error {
 const wantsPage = (request: Request): boolean =>
   request.method === 'GET' &&
   (request.headers.get('accept') ?? '').split(',').some((type) => type.trim().startsWith('text/html'))
+
+const doorOf = (path: string): string => (path === '/graphql' ? 'graphql' : path.startsWith('/mcp/') ? 'mcp' : 'other')
 
 /** The perimeter: every door of the platform, one request at a time. */
 export function createApp(platform: Platform, schema: GraphQLSchema): App {
@@ -126,16 +132,23 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     async fetch(request, peer = {}) {
       const started = performance.now()
       const at = { request, url: new URL(request.url), origin: originOf(request, peer.remoteAddress ?? null) }
-      const response = secured(await route(at).catch((thrown: unknown) => failed(thrown, at)), at.origin.requestId)
+      const response = secured(
+        await route(at)
+          .catch((thrown: unknown) => failed(thrown, at))
+          .finally(() => load(platform).release(at.origin)),
+        at.origin.requestId,
+      )
       for (const [name, value] of Object.entries(limitFields(at.origin))) response.headers.set(name, value)
       const { requestId, ip } = at.origin
       const durationMs = Math.round(performance.now() - started)
+      metrics(platform)?.answered(doorOf(at.url.pathname), response.status, performance.now() - started)
       log.info(
         { requestId, method: request.method, path: at.url.pathname, status: response.status, durationMs, ip },
         'request',
       )
       return response
     },
+    load: load(platform),
     drain: () => void (draining = true),
     close: async () => {
       await closeResources(platform)

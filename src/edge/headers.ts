@@ -1,5 +1,5 @@
 /** The security headers of every response. A response that set one of these itself (a static asset, the GraphiQL page) keeps its own. */
-const securityHeaders = {
+export const securityHeaders = {
   'Strict-Transport-Security': 'max-age=31536000; includeSubDomains',
   'Content-Security-Policy': "default-src 'self'; script-src 'self'; object-src 'none'",
   'X-Content-Type-Options': 'nosniff',

@@ -2,6 +2,7 @@ import { isMember, type Actor, type Member, type Origin } from '../kernel/actor.
 import { AppError } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
 import { sourceOf } from '../kernel/source.ts'
+import { load } from './load.ts'
 import { RateLimited, rateLimitFields, throttle, type Standing, type Throttle } from '../kernel/throttle.ts'
 
 // While the shared counters are away each instance counts alone: an outage of theirs must not become an outage of ours.
@@ -68,6 +69,7 @@ export async function admitted(platform: Platform, origin: Origin, authenticatio
     if (error instanceof AppError && error.status === 401) await source()
     throw error
   }
+  load(platform).admit(origin, isMember(actor) ? actor.orgId : sourceOf(origin))
   if (isMember(actor)) await chargeKey(platform, actor)
   else await source()
   return actor

@@ -14,7 +14,11 @@ const underAnyParent = (name: string): string[] =>
     parent && !name.startsWith('[') ? `${parent}.${name}` : `${parent}${name}`,
   )
 
-/** Structured log on standard output. Secrets are a type that will not print; this is the second lock, by name. */
+/**
+ * Structured log on standard output, written beside the work and not in its way; what waits is written when the process
+ * ends, by itself or by a signal that it handles.
+ * Secrets are a type that will not print; this is the second lock, by name.
+ */
 export const createLog = ({ logLevel }: Pick<Config, 'logLevel'>, destination?: DestinationStream): Log =>
   pino(
     {
@@ -23,5 +27,5 @@ export const createLog = ({ logLevel }: Pick<Config, 'logLevel'>, destination?: 
       timestamp: pino.stdTimeFunctions.isoTime,
       redact: { paths: secretNames.flatMap(underAnyParent), censor: '[secret]' },
     },
-    destination ?? pino.destination({ sync: true }),
+    destination ?? pino.destination({ sync: false }),
   )

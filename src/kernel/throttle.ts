@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Config } from '../config.ts'
 import { counters, type WithoutStore } from './counters.ts'
 import { AppError } from './errors.ts'
+import { metrics } from './metrics.ts'
 import { resource, type Platform } from './platform.ts'
 
 /** A quota: so many points in each window, for each key. */
@@ -74,7 +75,10 @@ export class Throttle {
         share.balance -= points
         return this.#standing(share, quota)
       }
-      if (share?.exhausted) throw limited(this.#standing(share, quota))
+      if (share?.exhausted) {
+        metrics(this.#platform)?.refused(this.#name)
+        throw limited(this.#standing(share, quota))
+      }
       const running = this.#refills.get(key)
       const refill = running ?? this.#refill(key, points - (share?.balance ?? 0), quota)
       if (!running) this.#refills.set(key, refill)

@@ -3,7 +3,8 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { Prisma, PrismaClient } from '../../generated/prisma/client.ts'
 import type { Actor } from '../actor.ts'
-import { databaseRole } from './identity.ts'
+import { FairShare } from './fairness.ts'
+import { databaseRole, type DatabaseRole } from './identity.ts'
 import { Lease, type Work } from './lease.ts'
 import { owned } from './owned.ts'
 import type { Server } from './server.ts'
@@ -64,10 +65,18 @@ export class Database {
   readonly #prisma: PrismaClient
   readonly #pending = new Map<string, Work>()
   readonly #options: Options
+  readonly #shares: Record<DatabaseRole, FairShare>
 
   constructor(server: Server, options: Options) {
     this.#server = server
     this.#options = options
+    const shareOf = (role: DatabaseRole): FairShare => {
+      const { max } = server.pool(role).options
+      return new FairShare(max, { longest: 4096, patienceMs: options.timeoutSeconds * 1000 })
+    }
+    // The embedded database has one connection, and so one line, whatever the role.
+    const app = shareOf('mcp_app')
+    this.#shares = { mcp_app: app, mcp_system: server.embedded ? app : shareOf('mcp_system') }
     const pool = new LeasePool((handle) => this.#claim(handle))
     const client = new PrismaClient({ adapter: new PrismaPg(pool), errorFormat: 'minimal' })
     // An extension that adds no name leaves the types as they are.
@@ -93,7 +102,16 @@ export class Database {
     const handle = randomUUID()
     const { embedded } = this.#server
     const pool = this.#server.pool(databaseRole(actor))
-    this.#pending.set(handle, { actor, mode, pool, embedded, operationId, onStatement: onStatement ?? (() => {}) })
+    const share = this.#shares[databaseRole(actor)]
+    this.#pending.set(handle, {
+      actor,
+      mode,
+      pool,
+      share,
+      embedded,
+      operationId,
+      onStatement: onStatement ?? (() => {}),
+    })
     const { timeoutSeconds, filtered = owned } = this.#options
     const timeout = timeoutSeconds * 1000
     return this.#prisma.$transaction(
@@ -155,6 +173,12 @@ export class Database {
   count(statement: { text: string; values: unknown[]; name?: string }): Promise<pg.QueryResult> {
     if (this.#server.embedded) return Promise.reject(new Error('Counters of the embedded database are kept in memory.'))
     return this.#server.pool('mcp_system').query(statement)
+  }
+
+  /** How busy the connections of each role are. */
+  load(): { role: DatabaseRole; taken: number; waiting: number }[] {
+    const roles: DatabaseRole[] = this.#server.embedded ? ['mcp_app'] : ['mcp_app', 'mcp_system']
+    return roles.map((role) => ({ role, taken: this.#shares[role].taken, waiting: this.#shares[role].waiting }))
   }
 
   /** Resolves when the database answers. */

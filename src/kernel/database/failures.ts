@@ -18,6 +18,11 @@ export function meaningOf(error: unknown): unknown {
       return new AppError('PERSISTED_QUERY_NOT_FOUND', 'No such persisted operation.', { cause: error })
     case 'MFA_REQUIRED':
       return mustEnrol(error)
+    case 'SERVICE_UNAVAILABLE':
+      return new AppError('SERVICE_UNAVAILABLE', 'The platform is busy. Try again in a moment.', {
+        cause: error,
+        retryAfterSeconds: 1,
+      })
     case 'P2002':
       return new AppError('CONFLICT', 'This value is taken already.', { cause: error })
     case 'P2025':

@@ -2,8 +2,9 @@ import { EventEmitter } from 'node:events'
 import type { CustomTypesConfig, Pool, PoolClient } from 'pg'
 import type { Actor } from '../actor.ts'
 import { AppError, mustEnrol } from '../errors.ts'
+import type { FairShare } from './fairness.ts'
 import { exchange, type Statement, type StatementResult } from './exchange.ts'
-import { prelude } from './identity.ts'
+import { prelude, tenantOf } from './identity.ts'
 
 /** What one unit of work is allowed and has used. Handed to its lease by the bind statement. */
 export type Work = {
@@ -11,6 +12,8 @@ export type Work = {
   /** `read`: each statement is its own transaction on any connection. `write`: one transaction on one connection. */
   mode: 'read' | 'write'
   pool: Pool
+  /** Whose turn it is on the pool's connections. */
+  share: FairShare
   embedded: boolean
   /** The registered operation that the work runs, where it was found in memory and is to be confirmed. */
   operationId?: string | undefined
@@ -56,6 +59,7 @@ export class Lease extends EventEmitter {
   #work: Work | null = null
   /** Of a writing lease, from its first statement on. Statements of one tick share it, in the order they came. */
   #connection: Promise<PoolClient> | null = null
+  #leave: () => void = () => {}
   #over = false
 
   constructor(claim: (handle: unknown) => Work) {
@@ -84,19 +88,36 @@ export class Lease extends EventEmitter {
   }
 
   async #read(work: Work, statement: Statement): Promise<StatementResult> {
-    const connection = await work.pool.connect()
+    const leave = await work.share.enter(tenantOf(work.actor))
     try {
-      return await exchange(connection, [...prelude(work.actor, work), statement])
+      const connection = await work.pool.connect()
+      try {
+        return await exchange(connection, [...prelude(work.actor, work), statement])
+      } finally {
+        connection.release()
+      }
     } finally {
-      connection.release()
+      leave()
     }
   }
 
   async #write(work: Work, statement: Statement): Promise<StatementResult> {
     if (this.#connection) return exchange(await this.#connection, [statement])
-    this.#connection = work.pool.connect()
+    this.#connection = this.#take(work)
     const begin = { text: 'BEGIN', values: [] }
     return exchange(await this.#connection, [begin, ...prelude(work.actor, work), statement])
+  }
+
+  async #take(work: Work): Promise<PoolClient> {
+    const leave = await work.share.enter(tenantOf(work.actor))
+    try {
+      const connection = await work.pool.connect()
+      this.#leave = leave
+      return connection
+    } catch (error) {
+      leave()
+      throw error
+    }
   }
 
   async #end(text: 'COMMIT' | 'ROLLBACK'): Promise<StatementResult> {
@@ -111,7 +132,10 @@ export class Lease extends EventEmitter {
   /** Called by the adapter once, after COMMIT or ROLLBACK. */
   release(error?: unknown): void {
     this.#over = true
-    void this.#connection?.then((connection) => connection.release(error instanceof Error), () => {}) // prettier-ignore
+    void this.#connection?.then((connection) => {
+      connection.release(error instanceof Error)
+      this.#leave()
+    }, () => {}) // prettier-ignore
     this.#connection = null
   }
 }

@@ -1,0 +1,124 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { listen, type Listening } from '../../src/listen.ts'
+import { serveMetrics } from '../../src/edge/metricsServer.ts'
+import { seedOrganization, type Organization } from '../harness/seed.ts'
+import { createWorld, type World } from '../harness/world.ts'
+
+const viewer = JSON.stringify({ query: '{ viewer { role organization { slug } } }' })
+
+describe('a process that is asked for more than it takes on', () => {
+  let world: World
+  let org: Organization
+  let quiet: Organization
+  let server: Listening
+  let metricsAt: NonNullable<Awaited<ReturnType<typeof serveMetrics>>>
+  beforeAll(async () => {
+    world = await createWorld({ MAX_REQUESTS_IN_FLIGHT: '20', METRICS_PORT: '0' })
+    org = await seedOrganization(world)
+    quiet = await seedOrganization(world)
+    server = await listen(world.app, { ...world.platform.config, port: 0 })
+    const served = await serveMetrics(world.platform)
+    if (!served) throw new Error('no metrics')
+    metricsAt = served
+  })
+  afterAll(async () => {
+    await metricsAt.close()
+    await server.stop()
+    await world.database.drop()
+  })
+
+  const ask = (authorization: string): Promise<Response> =>
+    fetch(`${server.address}/graphql`, { method: 'POST', headers: { authorization, 'content-type': 'application/json' }, body: viewer }) // prettier-ignore
+
+  /** A request whose body is still to come: it is in work until `finish`, which answers with its status. */
+  async function hold({ authorization }: { authorization?: string }) {
+    const before = world.app.load.inFlight
+    const socket = connect(server.port, '127.0.0.1')
+    let heard = ''
+    socket.on('data', (chunk) => (heard += chunk.toString()))
+    socket.on('error', () => {})
+    socket.write(`POST /graphql HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${authorization ? `Authorization: ${authorization}\r\n` : ''}Content-Type: application/json\r\nContent-Length: ${viewer.length}\r\n\r\n`) // prettier-ignore
+    while (world.app.load.inFlight === before && !heard) await new Promise((resolve) => setTimeout(resolve, 5))
+    return async (): Promise<number> => {
+      socket.write(viewer)
+      if (!socket.closed) await once(socket, 'close')
+      return Number(heard.split(' ')[1])
+    }
+  }
+  const holdAll = async (count: number, as: { authorization?: string }) => {
+    const held: Awaited<ReturnType<typeof hold>>[] = []
+    for (let i = 0; i < count; i += 1) held.push(await hold(as))
+    return held
+  }
+  const idle = async (): Promise<void> => {
+    while (world.app.load.inFlight > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+
+  it('answers what it has taken on, tells the rest when to come back, and is as before when it is over', async () => {
+    const held = [...(await holdAll(10, org.viewer)), ...(await holdAll(5, quiet.viewer)), ...(await holdAll(5, {}))]
+    const refused = await ask(org.admin.authorization)
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1'])
+    expect(refused.headers.get('x-content-type-options')).toBe('nosniff')
+    expect(((await refused.json()) as any).errors[0].extensions).toMatchObject({ code: 'SERVICE_UNAVAILABLE' })
+    for (const path of ['/healthz', '/readyz']) expect((await fetch(server.address + path)).status).toBe(200)
+    const statuses = await Promise.all(held.map((finish) => finish()))
+    expect(statuses).toEqual([...Array<number>(15).fill(200), ...Array<number>(5).fill(401)])
+    await idle()
+    expect((await ask(org.viewer.authorization)).status).toBe(200)
+  })
+
+  it('keeps room for others when one organisation asks for everything', async () => {
+    const held = await holdAll(30, org.viewer)
+    expect((await ask(org.viewer.authorization)).status).toBe(503)
+    expect((await ask(quiet.viewer.authorization)).status).toBe(200)
+    const statuses = await Promise.all(held.map((finish) => finish()))
+    expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(5)
+    expect(statuses.filter((status) => status !== 200 && status !== 503)).toEqual([])
+    await idle()
+  })
+
+  it('says so in its metrics, which name no tenant', async () => {
+    const text = await (await fetch(metricsAt.address)).text()
+    expect(text).toMatch(/mcp_refused_total\{reason="shed"\} [1-9]/)
+    expect(text).toMatch(/mcp_requests_total\{door="graphql",status="200"\} [1-9]/)
+    for (const name of ['mcp_request_duration_seconds_bucket', 'mcp_database_busy', 'mcp_database_waiting', 'mcp_bcrypt_waiting', 'nodejs_eventloop_lag_seconds']) expect(text).toContain(name) // prettier-ignore
+    for (const secret of [org.id, org.slug, org.viewer.userId, quiet.id]) expect(text).not.toContain(secret)
+    expect((await fetch(`${server.address}/metrics`)).status).toBe(404)
+    expect((await fetch(metricsAt.address.replace('/metrics', '/'))).status).toBe(404)
+    expect(new URL(metricsAt.address).hostname).toBe('127.0.0.1')
+  })
+
+  it('refuses a head and a body that are too large', async () => {
+    const head = await fetch(`${server.address}/healthz`, { headers: { 'x-long': 'x'.repeat(20_000) } })
+    expect(head.status).toBe(431)
+    const body = await fetch(`${server.address}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ query: '#'.repeat(2 ** 20) }),
+    })
+    expect(body.status).toBe(413)
+  })
+
+  it('closes a connection that trickles', async () => {
+    const socket = connect(server.port, '127.0.0.1')
+    socket.write('POST /graphql HTTP/1.1\r\nHost: x\r\n')
+    let heard = ''
+    socket.on('data', (chunk) => (heard += chunk.toString()))
+    socket.on('error', () => {})
+    const trickle = setInterval(() => socket.write('x-a: b\r\n'), 500)
+    await once(socket, 'close')
+    clearInterval(trickle)
+    expect(heard).toContain('408')
+  })
+})
+
+it('a platform serves no metrics unless it is told to', async () => {
+  const world = await createWorld()
+  try {
+    expect(await serveMetrics(world.platform)).toBeNull()
+  } finally {
+    await world.close()
+  }
+})
