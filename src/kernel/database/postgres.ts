@@ -69,6 +69,9 @@ export async function openPostgres({
       const pool = new pg.Pool({ ...common, connectionString: address.href })
       // An idle connection that the server closes is replaced at the next use.
       pool.on('error', () => {})
+      // One that ends while it is at work (a timeout in a transaction, a failover) fails that work; without a listener it
+      // would end the process.
+      pool.on('connect', (client) => void client.on('error', () => {}))
       pools.set(role, pool)
     }
   } finally {

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto'
+import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { anonymous, system, type Actor } from '../../../src/kernel/actor.ts'
 import type { Tx } from '../../../src/kernel/database/door.ts'
@@ -136,6 +137,24 @@ describe('a unit of work', () => {
       const [first, service, count, last] = transactions
       expect([service?.slug, count, first[0]?.id]).toEqual(['alpha', 1, last[0]?.id])
     }
+  })
+
+  it('fails alone when the server ends its connection, and the next one works', async () => {
+    const { ownerUrl } = world.database
+    // The embedded database has no connection that anybody could end.
+    if (!ownerUrl) return
+    const owner = new pg.Client({ connectionString: ownerUrl })
+    await owner.connect()
+    const cut = world.platform.database.transact(a.actor, async (tx) => {
+      const [row] = await tx.$queryRaw<{ pid: number }[]>`SELECT pg_backend_pid() AS pid`
+      await owner.query('SELECT pg_terminate_backend($1)', [row?.pid])
+      // Until the end has come through, while no statement of this work is under way.
+      for (let i = 0; i < 20; i += 1) await owner.query('SELECT 1')
+      return whoAmI(tx)
+    })
+    await expect(cut).rejects.toThrow()
+    await owner.end()
+    expect(await world.platform.database.transact(a.actor, whoAmI)).toBe(a.actor.userId)
   })
 
   it('keeps nothing of work that throws, and all of work that ends', async () => {
