@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import * as fc from 'fast-check'
-import { isObjectType, isScalarType, getNamedType, isEnumType } from 'graphql'
+import { getNamedType, isEnumType, isNonNullType, isObjectType, isScalarType } from 'graphql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodeNodeId } from '../../src/kernel/nodeId.ts'
 import { buildSchema } from '../../src/schema.ts'
@@ -111,6 +111,21 @@ describe('ownership filters and row level security', () => {
       while (parts.length) await agreed(asker, parts.splice(0, 20))
     }
   }, 60_000)
+
+  it('are not what rules rest on: without both, what is refused stays refused, and nothing of it is shown', async () => {
+    const fields = Object.values(schema.getQueryType()?.getFields() ?? {})
+    const asked = fields.filter(({ args }) => !args.some((argument) => isNonNullType(argument.type)))
+    const query = `{ ${asked.map(({ name, args, type }) => `${name}${args.some((argument) => argument.name === 'first') ? '(first: 5)' : ''}${isObjectType(getNamedType(type)) ? ' { __typename }' : ''}`).join(' ')} }` // prettier-ignore
+    const refused = ({ data, errors }: Answer<any>): string[] =>
+      errors.filter(({ path, extensions: { code } }) => code !== 'NOT_FOUND' && path && !data?.[String(path[0])]).map(({ path, extensions: { code } }) => `${String(path?.[0])} ${code}`).sort() // prettier-ignore
+    let refusals = 0
+    for (const { name, credential } of askers.filter(({ isKey }) => !isKey)) {
+      const [guarded, bare] = [await town.doors.guarded.post({ query }, credential), await town.doors.bare.post({ query }, credential)] // prettier-ignore
+      expect(refused(bare), name).toEqual(refused(guarded))
+      refusals += refused(bare).length
+    }
+    expect(refusals).toBeGreaterThan(3)
+  })
 
   it('agree on random questions of random people', async () => {
     let asked = 0

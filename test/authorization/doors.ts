@@ -24,6 +24,8 @@ export type Doors = {
   unfiltered: Door
   /** The same platform, whose every statement runs as the owner of the tables: the filters alone are left. */
   asOwner: Door
+  /** Neither filters nor row level security: the rules are all that is left. */
+  bare: Door
   /** SQL as the owner. */
   sql(text: string, values?: unknown[]): Promise<Record<string, unknown>[]>
   close(): Promise<void>
@@ -85,15 +87,18 @@ export async function openDoors(database: TestDatabase, base: Platform): Promise
   const guarded = door(base, shared)
   const unfiltered = door(base, shared, (tx) => tx)
   const asOwner = door(base, { embedded: false, pool: () => owners, close: left })
+  const bare = door(base, { embedded: false, pool: () => owners, close: left }, (tx) => tx)
   return {
     guarded,
     unfiltered,
     asOwner,
+    bare,
     sql: async (text, values) => (await owners.query(text, values)).rows as Record<string, unknown>[],
     async close() {
       await guarded.close()
       await unfiltered.close()
       await asOwner.close()
+      await bare.close()
       if (database.ownerUrl) await owners.end()
       await server.close()
     },

@@ -1,9 +1,10 @@
 import SchemaBuilder from '@pothos/core'
-import { isInputObjectType, isInterfaceType, isObjectType, type GraphQLSchema } from 'graphql'
+import { isInputObjectType, isInterfaceType, isObjectType, parse, subscribe, type GraphQLSchema } from 'graphql'
 import { describe, expect, it } from 'vitest'
 import { builder as real } from '../../src/graphql/builder.ts'
 import { inherited, ruleOf } from '../../src/graphql/rules.ts'
-import { isPublic } from '../../src/kernel/rule.ts'
+import { anonymous, member } from '../../src/kernel/actor.ts'
+import { isPublic, scope } from '../../src/kernel/rule.ts'
 import { buildSchema } from '../../src/schema.ts'
 
 /** A builder of its own with the real one's options and plugins. */
@@ -13,9 +14,13 @@ const fresh = () => {
   return builder
 }
 type Builder = ReturnType<typeof fresh>
+// eslint-disable-next-line require-yield, @typescript-eslint/require-await -- nothing comes of it
+async function* never(): AsyncGenerator<string> {}
 
 const unruled: [what: string, named: string, add: (builder: Builder) => void][] = [
   ['a query', 'Query.bare has no rule', (b) => b.queryField('bare', (t) => t.string({ resolve: () => '' }))],
+  ['a subscription', 'Subscription.bare has no rule', (b) => b.subscriptionType({ fields: (t) => ({ bare: t.string({ subscribe: () => never(), resolve: () => '' }) }) })],
+  ['a subscription that inherits', 'Subscription.bare is a root field', (b) => b.subscriptionType({ fields: (t) => ({ bare: t.string({ rule: inherited, subscribe: () => never(), resolve: () => '' }) }) })],
   ['a mutation', 'Mutation.bare has no rule', (b) => { b.mutationType({}); b.mutationField('bare', (t) => t.string({ resolve: () => '' })) }],
   ['a field of an object', 'Thing.bare has no rule', (b) => b.objectRef<object>('Thing').implement({ fields: (t) => ({ bare: t.string({ resolve: () => '' }) }) })],
   ['a field of an interface', 'Shape.bare has no rule', (b) => b.interfaceRef<object>('Shape').implement({ fields: (t) => ({ bare: t.string({}) }) })],
@@ -61,6 +66,21 @@ describe('the build of the schema', () => {
       builder.toSchema()
     }).toThrow(named)
   })
+})
+
+it('a refused subscription is not even begun', async () => {
+  let begun = 0
+  const builder = fresh()
+  const begin = () => (begun += 1) && never()
+  builder.subscriptionType({ fields: (t) => ({ ruled: t.string({ rule: scope('mcp:read'), nullable: true, subscribe: begin, resolve: () => '' }) }) }) // prettier-ignore
+  const schema = builder.toSchema()
+  const facts = { kind: 'user', userId: '', orgId: '', role: 'VIEWER', credentialId: '', mfaAt: null } as const
+  const ask = (given: string[]) =>
+    subscribe({ schema, document: parse('subscription { ruled }'), contextValue: { actor: member({ ...facts, given, origin: anonymous().origin }, new Date()) } }) // prettier-ignore
+  expect(await ask([])).toMatchObject({ errors: [{ originalError: { code: 'FORBIDDEN' } }] })
+  expect(begun).toBe(0)
+  expect(await ask(['mcp:read'])).not.toHaveProperty('errors')
+  expect(begun).toBe(1)
 })
 
 describe('the real schema', () => {
