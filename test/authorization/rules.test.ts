@@ -71,7 +71,10 @@ describe('the build of the schema', () => {
 it('a refused subscription is not even begun', async () => {
   let begun = 0
   const builder = fresh()
-  const begin = () => (begun += 1) && never()
+  const begin = () => {
+    begun += 1
+    return never()
+  }
   builder.subscriptionType({ fields: (t) => ({ ruled: t.string({ rule: scope('mcp:read'), nullable: true, subscribe: begin, resolve: () => '' }) }) }) // prettier-ignore
   const schema = builder.toSchema()
   const facts = { kind: 'user', userId: '', orgId: '', role: 'VIEWER', credentialId: '', mfaAt: null } as const
