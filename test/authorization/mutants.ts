@@ -79,7 +79,8 @@ function sampleOf(mutants: readonly Mutant[], size: number): Mutant[] {
   return chosen
 }
 
-const all = [...(await declarationMutants(root)), ...(await policyMutants())].filter(({ kind }) => !options.only || kind === options.only) // prettier-ignore
+const everything = [...(await declarationMutants(root)), ...(await policyMutants())]
+const all = everything.filter(({ kind }) => !options.only || kind === options.only)
 if (options.list) {
   for (const { kind, name } of all) say(`${kind}\t${name}`)
   process.exit()

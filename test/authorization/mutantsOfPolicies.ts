@@ -42,7 +42,7 @@ const writers = ['test/rls/writes.test.ts', 'test/rls/rows.test.ts']
 /** A migration that comes after all others and weakens one policy. */
 const migration = (name: string, sql: string, verb: Policy['verb']): Mutant => ({
   kind: 'policy',
-  name,
+  name: name.replace(/\s+/g, ' '),
   file: 'prisma/migrations/9999_mutant/migration.sql',
   change: () => `${sql};\n`,
   tests: verb === 'SELECT' ? readers : verb === 'ALL' ? [...writers, ...readers] : writers,

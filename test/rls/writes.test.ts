@@ -125,6 +125,19 @@ describe('writes by raw SQL as the unprivileged role', () => {
       expect(await reached(verb, who, lacking(scope)), `without ${scope}`).toBe(scope === verb.scope ? 0 : 1)
   }) // prettier-ignore
 
+  const updates = verbs.filter(({ verb }) => verb === 'UPDATE')
+  it.each(updates.map((verb) => [verb.table, verb] as const))(
+    'UPDATE %s without a condition, for which no reading policy is asked, still reaches no row of others',
+    (_table, { table, set = '', whose, as }) =>
+      raw.trial(async () => {
+        await raw.become('mcp_app', claimsOf(as === 'developer' ? developer : admin))
+        // One text for all rows would meet a unique index.
+        const outcome = await raw.attempt(`UPDATE ${table} SET ${table === 'persisted_operations' ? 'client_id = NULL' : set}`) // prettier-ignore
+        const colleagues = table === 'organizations' || whose === 'own' ? 1 : 3
+        expect(outcome).toMatchObject({ count: colleagues })
+      }),
+  )
+
   it('an administrator ends a colleague’s key by org:admin, and by nothing else', async () => {
     const verb = change('api_keys', 'revoked_at = now()', shared)
     const claims = claimsOf(admin)

@@ -40,8 +40,9 @@ type Confirming = {
 export function prelude(actor: Actor, { embedded, operationId }: Confirming): Statement[] {
   if (isMember(actor)) {
     const values = [actor.kind, actor.credentialId, claimsOf(actor), ...(operationId ? [operationId] : [])]
-    const name = operationId ? 'identify_for' : 'identify'
     const call = operationId ? identifyFor : identify
+    // Prepared statements are known by name alone, so each text has a name of its own.
+    const name = `${embedded ? 'app_' : ''}${operationId ? 'identify_for' : 'identify'}`
     return [{ name, text: embedded ? `SELECT ${setRole('mcp_app')}, ${call}` : `SELECT ${call}`, values }]
   }
   const role = databaseRole(actor)

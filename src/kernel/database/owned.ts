@@ -12,10 +12,11 @@ const modelOfDelegate = new Map<string, Model>(
 )
 
 type Datamodel = Record<string, { fields: { name: string; kind: string; type: string; isList: boolean }[] }>
+const models = getDatamodel().datamodel.models as unknown as Datamodel
 
 /** The relations of each model, by field. */
 const relations = new Map<string, Map<string, Relation>>(
-  Object.entries(getDatamodel().datamodel.models as unknown as Datamodel).map(([model, { fields }]) => [
+  Object.entries(models).map(([model, { fields }]) => [
     model,
     new Map(
       fields.flatMap(({ name, kind, type, isList }) =>
@@ -25,12 +26,19 @@ const relations = new Map<string, Map<string, Relation>>(
   ]),
 )
 
-// No row fits: an OR of nothing.
-const none: Args = { OR: [] }
+/**
+ * A filter that no row fits, by the first column of each model. (`OR: []` says so too, but beside a unique key Prisma leaves
+ * it out, and the row is found.)
+ */
+const none = new Map<string, Args>(
+  Object.entries(models).map(([model, { fields }]) => [model, { [fields[0]?.name ?? '']: { in: [] } }]),
+)
 
 const filterOf = (model: Model, actor: Actor): Args => {
   const own = isMember(actor) ? (ownership[model](actor) as Args | null) : null
-  return own ?? none
+  const filter = own ?? none.get(model)
+  if (!filter) throw new Error(`No model is called ${model}.`)
+  return filter
 }
 
 const isPlain = (filter: Args): boolean => Object.values(filter).every((value) => typeof value === 'string')
