@@ -3,7 +3,9 @@
  * `npm run conformance`; with `--all` each failed check is named.
  */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { start } from '../harness/process.ts'
@@ -16,11 +18,22 @@ const failures = ({ byScenario }: Checks): string[] =>
     checks.filter((check) => check.startsWith('FAILURE')).map((check) => `    ${scenario}: ${check}`),
   )
 
+/** The platform's own address has to be known to it, or a page of its own origin would be a stranger's. */
+async function freePort(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return String(port)
+}
+
 await installed()
 const directory = await mkdtemp(join(tmpdir(), 'mcp-conformance-data-'))
 const platform = await start({
   DATA_DIR: directory,
   DEMO: 'off',
+  PORT: await freePort(),
   UPSTREAM_ALLOWED_CIDRS: '127.0.0.0/8',
   LOG_LEVEL: 'warn',
 })

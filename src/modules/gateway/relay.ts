@@ -19,6 +19,8 @@ export type Downstream = {
   notify: (notification: Notification) => void
   /** Asks the client itself. Absent where there is no way to. */
   ask?: Ask | undefined
+  /** Told when the upstream wants to be asked for the rest later. */
+  interrupt?: ((retryMs: number) => void) | undefined
   /** Whether the client answers an `input_required` result by itself; otherwise it is asked, round by round. */
   multiRoundTrip: boolean
 }
@@ -135,7 +137,15 @@ export class Relay {
       if (notification.method === 'notifications/message' && !louder(notification.params?.['level'], wanted)) return
       notify(notification)
     }
-    const options = { capabilities: caller.capabilities, signal, logLevel, onNotification, onRequest: ask, inputSchema }
+    const options = {
+      capabilities: caller.capabilities,
+      signal,
+      logLevel,
+      onNotification,
+      onRequest: ask,
+      onInterruption: downstream.interrupt,
+      inputSchema,
+    }
     let sent = params
     for (let round = 0; ; round++) {
       const result = await this.#pool.request(passage.target, caller, method, sent, options).catch((error: unknown) => {

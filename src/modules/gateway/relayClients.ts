@@ -1,6 +1,7 @@
 import type { ClientCapabilities, LoggingLevel } from '@modelcontextprotocol/client'
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import type { Resumable } from './relayResumption.ts'
 import type { Json, Passage } from './types.ts'
 
 const maxClients = 10_000
@@ -54,6 +55,8 @@ export type ClientMemory = {
   running: Map<string | number, AbortController>
   /** What the client was asked, by our id of the question. */
   waiting: Map<string, Waiting>
+  /** Streams that can be taken up again. */
+  streams: Resumable
 }
 
 const keyOf = ({ actor, serviceId }: Passage, { nonce }: ClientSession): string =>
@@ -71,6 +74,7 @@ export class ClientMemories {
       watched: new Map(),
       running: new Map(),
       waiting: new Map(),
+      streams: new Map(),
     }
     this.#memories.delete(key)
     this.#memories.set(key, memory)

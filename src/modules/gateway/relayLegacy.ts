@@ -7,6 +7,7 @@ import { mintSessionId, readSessionId, type ClientMemory, type ClientSession } f
 import { invalidParams, wireError } from './relayErrors.ts'
 import { isLoggingLevel } from './relayLogging.ts'
 import { announced } from './relayModern.ts'
+import { resumably, resumed } from './relayResumption.ts'
 import { lazily } from './relayStream.ts'
 import type { Json } from './types.ts'
 import { abandonable } from './upstreamDeadline.ts'
@@ -15,6 +16,8 @@ import type { Ask } from './upstreamExchange.ts'
 /** Revisions that are begun with `initialize`, newest first. */
 const versions = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05', '2024-10-07'] as const
 const maxBatch = 20
+/** Clients of earlier revisions do not know an event without content. */
+const resumableSince = '2025-11-25'
 
 const id = z.union([z.string(), z.number()])
 const incoming = z.union([
@@ -45,7 +48,8 @@ export async function serveLegacy(legacy: Legacy, request: Request, body: unknow
   if (sessionId !== null && (!session || legacy.memories.hasEnded(legacy.passage, session)))
     return failed(404, -32001, 'Session not found')
   const client: Client = { session, memory: session && legacy.memories.of(legacy.passage, session) }
-  if (request.method === 'GET') return changes(legacy, client, request)
+  if (request.method === 'GET')
+    return resumed(client.memory?.streams, request.headers.get('last-event-id')) ?? changes(legacy, client, request)
   if (request.method === 'DELETE') {
     if (session) legacy.memories.forget(legacy.passage, session)
     return new Response(null, { status: session ? 200 : 405 })
@@ -67,6 +71,13 @@ async function single(legacy: Legacy, client: Client, request: Request, body: un
     return failed(406, -32000, 'Not Acceptable: Client must accept both application/json and text/event-stream')
   if (message.method === 'initialize') return initialize(legacy, message)
   const gone = new AbortController()
+  if (mayStream && client.memory && client.session?.version === resumableSince)
+    return resumably(
+      client.memory.streams,
+      (send, interrupt) => answer(legacy, client, message, gone.signal, send, interrupt),
+      request.signal,
+      () => gone.abort(),
+    )
   const signal = AbortSignal.any([request.signal, gone.signal])
   return lazily(
     (send) => answer(legacy, client, message, signal, send),
@@ -136,12 +147,13 @@ async function answer(
   { id: messageId, method, params = {} }: JSONRPCRequest,
   left: AbortSignal,
   send: ((message: object) => void) | undefined,
+  interrupt?: (retryMs: number) => void,
 ): Promise<object> {
   const cancelled = new AbortController()
   const signal = AbortSignal.any([left, cancelled.signal])
   client.memory?.running.set(messageId, cancelled)
   try {
-    const result = await perform(legacy, client, method, params, signal, send)
+    const result = await perform(legacy, client, method, params, signal, send, interrupt)
     return { jsonrpc: '2.0', id: messageId, result: withoutModernTerms(result) }
   } catch (error) {
     return { jsonrpc: '2.0', id: messageId, error: wireError(error, legacy.requestId) }
@@ -157,6 +169,7 @@ async function perform(
   params: Json,
   signal: AbortSignal,
   send: ((message: object) => void) | undefined,
+  interrupt: ((retryMs: number) => void) | undefined,
 ): Promise<Json> {
   const { relay, passage, requestId } = legacy
   if (method === 'logging/setLevel') return setLevel(legacy, client, params)
@@ -173,6 +186,7 @@ async function perform(
       logLevel: client.memory?.logLevel,
       multiRoundTrip: false,
       notify: (notification) => send?.({ jsonrpc: '2.0', ...notification }),
+      interrupt,
       ask: send && client.memory ? asking(client.memory, capabilities, signal, send) : undefined,
     },
   )

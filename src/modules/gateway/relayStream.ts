@@ -33,6 +33,15 @@ export class EventStream {
     this.#write(`event: message\ndata: ${JSON.stringify(message)}\n\n`)
   }
 
+  sendText(text: string, id: string): void {
+    this.#write(`event: message\nid: ${id}\ndata: ${text}\n\n`)
+  }
+
+  /** An event without content, whose id says where to begin again and after how long. */
+  prime(id: string, retryMs: number): void {
+    this.#write(`id: ${id}\nretry: ${retryMs}\ndata: \n\n`)
+  }
+
   close(): void {
     if (!this.#open) return
     this.#end()

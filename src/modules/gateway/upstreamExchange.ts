@@ -26,6 +26,8 @@ export type ExchangeHandlers = {
   headers?: Readonly<Record<string, string>>
   onNotification: (notification: Notification) => void
   onRequest: Ask
+  /** The upstream has ended its stream and wants to be asked for the rest later (SEP-1699). */
+  onInterruption?: ((retryMs: number) => void) | undefined
 }
 
 const payload = z.record(z.string(), z.unknown())
@@ -134,6 +136,7 @@ async function follow(link: Link, message: Message, handlers: ExchangeHandlers, 
     if (answer) return settle(answer)
     const resumable = state.lastEventId !== undefined && (resumption === 0 || before !== state.lastEventId)
     if (!resumable || resumption >= maxResumptions) throw upstreamError('The service broke off its answer.')
+    handlers.onInterruption?.(state.retryMs)
     await wait(state.retryMs, handlers.signal).catch(() => handlers.signal.throwIfAborted())
     response = await reach(link, handlers.signal, {
       method: 'GET',

@@ -44,6 +44,7 @@ export type RequestOptions = {
   signal?: AbortSignal | undefined
   onNotification?: ((notification: Notification) => void) | undefined
   onRequest?: Ask | undefined
+  onInterruption?: ((retryMs: number) => void) | undefined
   capabilities?: ClientCapabilities | undefined
   logLevel?: LoggingLevel | undefined
   /** The tool's input schema, from which a modern request's parameter headers are made. */
@@ -153,7 +154,13 @@ export class UpstreamSession {
       const headers = this.era === 'modern' ? standardHeaders(method, outgoing, options.inputSchema) : {}
       const message = { id, method, ...(Object.keys(outgoing).length > 0 ? { params: outgoing } : {}) }
       return await abandonable(
-        exchange(this.#link, message, { signal: deadline.signal, headers, onNotification, onRequest }),
+        exchange(this.#link, message, {
+          signal: deadline.signal,
+          headers,
+          onNotification,
+          onRequest,
+          onInterruption: options.onInterruption,
+        }),
         deadline.signal,
       )
     } catch (error) {

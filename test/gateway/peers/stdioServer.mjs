@@ -42,7 +42,7 @@ function build() {
     process.on('SIGTERM', () => undefined)
     process.stdin.on('end', () => undefined)
     setInterval(() => undefined, 1000)
-    return text('staying')
+    return text('"staying"')
   })
   tool('progress', { n: z.number() }, async ({ n }, { mcpReq }) => {
     const progressToken = mcpReq._meta?.progressToken
