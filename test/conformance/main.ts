@@ -28,6 +28,17 @@ async function freePort(): Promise<string> {
   return String(port)
 }
 
+/** Checks that passed in one run and not in the other. */
+function lost({ byScenario }: Checks, other: Checks): string[] {
+  const passed = (checks: string[] = []) => checks.filter((check) => check.startsWith('SUCCESS'))
+  return [...byScenario].flatMap(([scenario, checks]) => {
+    const there = passed(other.byScenario.get(scenario))
+    return passed(checks)
+      .filter((check) => !there.includes(check))
+      .map((check) => `    ${scenario}: ${check}`)
+  })
+}
+
 await installed()
 const directory = await mkdtemp(join(tmpdir(), 'mcp-conformance-data-'))
 const platform = await start({
@@ -54,7 +65,11 @@ try {
       `${revision}  direct ${direct.passed} passed, ${direct.failed} failed  through ${through.passed} passed, ${through.failed} failed\n`,
     )
     if (process.argv.includes('--all') || direct.failed + through.failed > 0 || direct.passed !== through.passed)
-      process.stdout.write([...failures(direct), '  through:', ...failures(through), ''].join('\n'))
+      process.stdout.write(
+        [...failures(direct), '  through:', ...failures(through), '  direct alone:', ...lost(direct, through), ''].join(
+          '\n',
+        ),
+      )
     if (direct.passed !== through.passed || direct.failed !== through.failed) differences++
     door.close()
     await upstream.close()

@@ -75,8 +75,11 @@ async function single(legacy: Legacy, client: Client, request: Request, body: un
     return resumably(
       client.memory.streams,
       (send, interrupt) => answer(legacy, client, message, gone.signal, send, interrupt),
-      request.signal,
-      () => gone.abort(),
+      {
+        signal: request.signal,
+        abandon: () => gone.abort(),
+        atOnce: accept.trimStart().startsWith('text/event-stream'),
+      },
     )
   const signal = AbortSignal.any([request.signal, gone.signal])
   return lazily(

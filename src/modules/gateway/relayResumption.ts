@@ -99,12 +99,14 @@ export function resumed(all: Resumable | undefined, lastEventId: string | null):
   return all?.get(id)?.resume(Number(number))
 }
 
+/** `atOnce`: the client would rather have a stream, even for an answer that is all there is to say. */
+type Leaving = { signal: AbortSignal; abandon: () => void; atOnce: boolean }
+
 /** As `lazily`, with a stream that can be taken up again. While nothing has been said, the client's leaving is the call's end. */
 export function resumably(
   all: Resumable,
   work: (send: (message: object) => void, interrupt: (retryMs: number) => void) => Promise<object>,
-  signal: AbortSignal,
-  abandon: () => void,
+  { signal, abandon, atOnce }: Leaving,
 ): Promise<Response> {
   return new Promise((resolve, reject) => {
     const stream = new ResumableStream(all, abandon)
@@ -125,6 +127,7 @@ export function resumably(
       begin(retryMs)
       stream.interrupt()
     }
+    if (atOnce) begin(defaultRetryMs)
     work(send, interrupt).then((message) => {
       signal.removeEventListener('abort', leave)
       if (begun) stream.finish(message)
