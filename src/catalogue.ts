@@ -76,6 +76,9 @@ export const catalogueFile = z.string().transform((path, context): Catalogue => 
   }
   const { success, data, error } = catalogue.safeParse(json)
   if (success) return data
-  for (const { path, message } of error.issues) context.addIssue({ code: 'custom', message: `${path.join('.')}: ${message}` })
+  for (const issue of error.issues) {
+    const message = (issue.code === 'invalid_key' && issue.issues[0]?.message) || issue.message
+    context.addIssue({ code: 'custom', message: `${issue.path.join('.')}: ${message}` })
+  }
   return z.NEVER
 }) // prettier-ignore
