@@ -245,6 +245,11 @@ describe('metadata of a hostile upstream', () => {
   it.each<[string, string, object]>([
     ['speaks of another resource', resourcePath, { resource: 'https://victim.example/mcp' }],
     ['names another issuer', serverPath, { issuer: 'https://victim.example' }],
+    [
+      'is of a server that knows other resources alone',
+      serverPath,
+      { protected_resources: ['https://victim.example/mcp'] },
+    ],
     ['has no PKCE', serverPath, { code_challenge_methods_supported: undefined }],
     ['has PKCE in the clear alone', serverPath, { code_challenge_methods_supported: ['plain'] }],
     ['has no code grant', serverPath, { response_types_supported: ['token'] }],

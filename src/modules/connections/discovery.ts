@@ -59,7 +59,7 @@ export async function discover(
     const metadata = await discoverAuthorizationServerMetadata(issuer, { fetchFn: fetchOf(platform) })
     if (!metadata) throw unfit('The service names an authorization server that publishes no metadata.')
     const server = metadata as AuthorizationServer
-    assertFit(server)
+    assertFit(server, resource)
     return { server, resource, scope: scopeFor(server, challenge.scope ?? scopes?.join(' ')) }
   })
 }
@@ -99,8 +99,12 @@ export const sameIssuer = (a: string, b: string | null): boolean =>
   b !== null && a.replace(/\/$/, '') === b.replace(/\/$/, '')
 
 /** OAuth 2.1: the code grant with PKCE by S256, at addresses that a browser and the platform may use. */
-function assertFit(server: AuthorizationServer): void {
+function assertFit(server: AuthorizationServer, resource: string): void {
   const { issuer, authorization_endpoint, token_endpoint, response_types_supported } = server
+  // RFC 9728 §4: a server that names its resources says which upstreams may ask for its tokens.
+  const resources = server['protected_resources']
+  if (Array.isArray(resources) && !resources.includes(resource))
+    throw unfit('The authorization server of the service does not know the service.')
   if (!usable(authorization_endpoint, issuer) || !usable(token_endpoint, issuer))
     throw unfit('The authorization server of the service names addresses that cannot be used.')
   if (response_types_supported && !response_types_supported.includes('code'))
