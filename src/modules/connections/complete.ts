@@ -63,10 +63,10 @@ export async function completeConnection(
   serviceId: string,
   answer: AuthorizationAnswer,
 ): Promise<{ id: string }> {
+  // As the caller, first of all: a credential that has ended uses nothing up, and no trail tells of a service that is not theirs.
+  const service = await serviceOf(call, actor, serviceId)
+  if (!service) throw neverBegun()
   try {
-    // As the caller, first of all: a credential that has ended uses nothing up.
-    const service = await serviceOf(call, actor, serviceId)
-    if (!service) throw neverBegun()
     const { shared, client, question: asked } = await takeQuestion(call, actor, serviceId, answer.state)
     assertTakes(service, shared ? 'shared' : 'own')
     const expected = { ...asked, verifier: new Secret(asked.verifier) }
