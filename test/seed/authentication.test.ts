@@ -233,6 +233,11 @@ const attacks: Record<string, Proof[]> = {
     revocation('that is revoked through one instance is refused by the other on its very next request'),
     revocation('slips through none of ${lateRequests} requests that race its revocation'),
   ],
+  'rotation and re-hash under load': [
+    rotation('fails no request of any instance while keys rotate under load'),
+    lifecycle('fails no request while it happens'),
+    passwords('is hashed anew at sign-in when the cost has risen, and no request fails meanwhile'),
+  ],
   'flood of sign-ins': [
     hashing('never blocks the loop: beside fifty sign-ins the p99 of a warm query grows less than threefold'),
     hashing('is not asked for a warm key, nor for a session'),

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { system } from '../../src/kernel/actor.ts'
 import { addMember, password, seedOrganization, type Organization, type Person } from '../harness/seed.ts'
-import { createWorld, type World } from '../harness/world.ts'
+import { createTwin, createWorld, type World } from '../harness/world.ts'
 import { MfaClient, MovableClock } from './mfaHarness.ts'
 import { SoftAuthenticator } from './softAuthenticator.ts'
 
@@ -217,7 +217,7 @@ describe('the registration of a passkey', () => {
   })
 
   it('says where an address cannot have passkeys', async () => {
-    const other = await createWorld({ PUBLIC_URL: 'http://127.0.0.1:4000' })
+    const other = await createTwin(world, { PUBLIC_URL: 'http://127.0.0.1:4000' })
     try {
       const { code } = await new MfaClient(other, clock).run('startPasskeySignIn', {}, 'options')
       expect(code).toBe('SERVICE_UNAVAILABLE')
