@@ -6,10 +6,12 @@ import type { Secret } from './secret.ts'
 /** A first-come gate: at most `width` tasks at once, the rest wait in order. */
 class Gate {
   #free: number
+  readonly #width: number
   readonly #waiting: (() => void)[] = []
 
   constructor(width: number) {
     this.#free = width
+    this.#width = width
   }
 
   /** Tasks that were let in since the start. */
@@ -30,6 +32,10 @@ class Gate {
 
   get waiting(): number {
     return this.#waiting.length
+  }
+
+  get running(): number {
+    return this.#width - this.#free
   }
 }
 
@@ -69,6 +75,11 @@ export class Hasher {
   /** True when a stored hash is of a lower cost than the one configured now. */
   isWeak(hash: string): boolean {
     return bcrypt.getRounds(hash) < this.#cost
+  }
+
+  /** How many hashes are being worked out at this moment. */
+  get running(): number {
+    return this.#gate.running
   }
 
   /** How many hashes wait for their turn. */

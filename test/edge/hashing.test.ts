@@ -1,6 +1,10 @@
+import { readFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { system } from '../../src/kernel/actor.ts'
+import { Hasher } from '../../src/kernel/hashing.ts'
 import { decodeNodeId } from '../../src/kernel/nodeId.ts'
+import { Secret } from '../../src/kernel/secret.ts'
 import { call, makeKey, register } from '../apiKeys/keys.ts'
 import { password, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type World } from '../harness/world.ts'
@@ -9,6 +13,8 @@ const signInText = 'mutation ($input: SignInInput!) { signIn(input: $input) { ac
 const unlimited = { SIGN_IN_FAILURES_PER_SOURCE: '100000', SIGN_IN_FAILURES_PER_SOURCE_AND_ACCOUNT: '1000' }
 const signInsInFlight = 50
 const growth = 3
+/** Of each round and kind; the p99 is the last but one. */
+const queries = 120
 
 let world: World
 let org: Organization
@@ -26,9 +32,9 @@ describe('bcrypt', () => {
 
   it('never blocks the loop: beside fifty sign-ins the p99 of a warm query grows less than threefold', async () => {
     const key = await makeKey(world, org.developer)
-    const measure = async (queries: number): Promise<number> => {
+    const measure = async (count: number): Promise<number> => {
       const times: number[] = []
-      while (times.length < queries) {
+      while (times.length < count) {
         const started = performance.now()
         expect((await call(world, documentId, key.secret)).status).toBe(200)
         times.push(performance.now() - started)
@@ -37,29 +43,47 @@ describe('bcrypt', () => {
       return p99(times)
     }
     /** With fifty in flight from the first query to the last: whoever is answered asks again. */
-    const beside = async (queries: number): Promise<number> => {
+    const beside = async (count: number): Promise<number> => {
       let done = false
+      const asked = world.platform.hasher.total + signInsInFlight
       const signIns = Array.from({ length: signInsInFlight }, async (_, i) => {
         const input = { email: `stranger-${i}@example.com`, password: 'wrong horse battery staple' }
         while (!done) await world.graphql(signInText, { input })
       })
-      while (world.platform.hasher.waiting < signInsInFlight / 2) await new Promise(setImmediate)
-      const result = await measure(queries)
+      while (world.platform.hasher.total < asked) await new Promise(setImmediate)
+      const result = await measure(count)
       done = true
       await Promise.all(signIns)
       return result
     }
-    await measure(100)
+    await measure(40)
     // Of each kind the quietest round counts: the machine's own noise passes, and what blocks the loop does so in every one.
     let [alone, busy] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]
-    for (let round = 1; round <= 2 || (round <= 6 && busy >= alone * growth); round += 1) {
-      alone = Math.min(alone, await measure(200))
-      busy = Math.min(busy, await beside(200))
+    for (let round = 1; round <= 2 || (round <= 4 && busy >= alone * growth); round += 1) {
+      alone = Math.min(alone, await measure(queries))
+      busy = Math.min(busy, await beside(queries))
     }
     const found = `${alone.toFixed(1)} ms alone, ${busy.toFixed(1)} ms beside ${signInsInFlight} sign-ins`
     process.stderr.write(`p99 of a warm query: ${found}\n`)
     expect(busy, found).toBeLessThan(alone * growth)
-  }, 120_000)
+  }, 300_000)
+
+  it('leaves a core and threads to everybody else, however many sign in: a file is read while fifty hashes wait', async () => {
+    const hasher = new Hasher(9)
+    let done = 0
+    let most = 0
+    const compare = async (i: number): Promise<void> => {
+      await hasher.matches(new Secret(`guess ${i}`), null)
+      done += 1
+      most = Math.max(most, hasher.running)
+    }
+    const all = Array.from({ length: 50 }, (_, i) => compare(i))
+    // Files share the threads of bcrypt: without a gate this one would come after the fiftieth.
+    await readFile(import.meta.filename)
+    expect(done).toBeLessThan(25)
+    await Promise.all(all)
+    expect(most).toBeLessThanOrEqual(Math.max(1, availableParallelism() - 1))
+  })
 
   it('is all that is stored of keys and passwords, at the configured cost', async () => {
     const { id, secret } = await makeKey(world, org.developer)

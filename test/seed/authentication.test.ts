@@ -240,6 +240,9 @@ const attacks: Record<string, Proof[]> = {
   ],
   'flood of sign-ins': [
     hashing('never blocks the loop: beside fifty sign-ins the p99 of a warm query grows less than threefold'),
+    hashing(
+      'leaves a core and threads to everybody else, however many sign in: a file is read while fifty hashes wait',
+    ),
     hashing('is not asked for a warm key, nor for a session'),
   ],
 }
