@@ -41,11 +41,11 @@ const seedStatements = ({ organizations, eventsPerOrganization }: Scale): string
   ]
 }
 
-/** The organisation, its developer and that person's session, by number. */
-export const personOf = (organization: number): { orgId: string; userId: string; sessionId: string } => {
+/** An organisation, one of its ten members and that person's session, by number: the first administers, the second develops. */
+export const personOf = (organization: number, place = 2): { orgId: string; userId: string; sessionId: string } => {
   const uuid = (n: number, kind: number): string =>
     `${n.toString(16).padStart(8, '0')}-0000-7000-8000-${String(kind).padStart(12, '0')}`
-  const n = (organization - 1) * membersPerOrganization + 2
+  const n = (organization - 1) * membersPerOrganization + place
   return { orgId: uuid(organization, 1), userId: uuid(n, 2), sessionId: uuid(n, 4) }
 }
 

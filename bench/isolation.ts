@@ -117,7 +117,8 @@ async function run(): Promise<void> {
   /** On a busy machine others run into the timeout, too; whatever else goes wrong ends the run. */
   const orTimedOut = (error: unknown): void => {
     const code = error instanceof Error && 'code' in error ? error.code : null
-    if (code !== 'P2028' && code !== 'SERVICE_UNAVAILABLE' && !/57014|timeout/.test(String(error))) throw error
+    if (code !== 'P2028' && code !== 'SERVICE_UNAVAILABLE' && !/57014|timeout|terminated/.test(String(error)))
+      throw error
     counts.timedOut += 1
   }
   const client = async (n: number): Promise<void> => {
