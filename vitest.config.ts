@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config'
 import { findChromium } from './test/browser/chromium.ts'
+import { closingLine } from './test/harness/closingLine.ts'
 
 const common = {
   globalSetup: ['test/harness/globalSetup.ts'],
@@ -22,4 +23,10 @@ const chromium = findChromium()
 if (!chromium)
   process.stderr.write('Chromium was not found on this machine: the browser tests are left out here; CI runs them.\n')
 
-export default defineConfig({ test: { maxWorkers: 2, projects: chromium ? [node, browser] : [node] } })
+export default defineConfig({
+  test: {
+    maxWorkers: 2,
+    reporters: ['default', closingLine],
+    projects: chromium ? [node, browser] : [node],
+  },
+})
