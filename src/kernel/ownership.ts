@@ -30,7 +30,6 @@ export const ownership: { readonly [M in Model]: (member: Member) => Where<M> | 
   Collection: ({ orgId }) => ({ orgId }),
   CollectionTool: ({ orgId }) => ({ orgId }),
   ToolPin: ({ orgId }) => ({ orgId }),
-  McpSettings: ({ orgId }) => ({ orgId }),
   UserToken: ({ userId, orgId }) => ({ orgId, userId }),
   SharedToken: ({ orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : null),
   PersistedOperation: ({ orgId, limits }) =>

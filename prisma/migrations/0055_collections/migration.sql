@@ -51,3 +51,10 @@ CREATE POLICY choose ON "collection_tools" FOR INSERT TO mcp_app WITH CHECK (
 );
 CREATE POLICY remove ON "collection_tools" FOR DELETE TO mcp_app
   USING (org_id = (SELECT app.org_id()) AND (SELECT app.has_scope('mcp:admin')));
+
+-- Nothing of this without a second factor, whatever the application forgot.
+CREATE POLICY publish_needs_mfa ON "collections" AS RESTRICTIVE FOR INSERT TO mcp_app WITH CHECK ((SELECT app.has_fresh_mfa()));
+CREATE POLICY change_needs_mfa ON "collections" AS RESTRICTIVE FOR UPDATE TO mcp_app USING ((SELECT app.has_fresh_mfa()));
+CREATE POLICY withdraw_needs_mfa ON "collections" AS RESTRICTIVE FOR DELETE TO mcp_app USING ((SELECT app.has_fresh_mfa()));
+CREATE POLICY choose_needs_mfa ON "collection_tools" AS RESTRICTIVE FOR INSERT TO mcp_app WITH CHECK ((SELECT app.has_fresh_mfa()));
+CREATE POLICY remove_needs_mfa ON "collection_tools" AS RESTRICTIVE FOR DELETE TO mcp_app USING ((SELECT app.has_fresh_mfa()));

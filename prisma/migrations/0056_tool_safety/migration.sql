@@ -1,21 +1,7 @@
--- What an organisation asks of its MCP traffic beyond the rules that always hold. No row: nothing more.
-CREATE TABLE "mcp_settings" (
-  "org_id" UUID NOT NULL,
-  "block_secrets" BOOLEAN NOT NULL DEFAULT false,
-  "hide_changed_tools" BOOLEAN NOT NULL DEFAULT false,
-  "updated_at" TIMESTAMPTZ(3) NOT NULL,
-  CONSTRAINT "mcp_settings_pkey" PRIMARY KEY ("org_id"),
-  CONSTRAINT "mcp_settings_org_id_fkey" FOREIGN KEY ("org_id") REFERENCES "organizations"("id") ON DELETE CASCADE ON UPDATE CASCADE
-);
-ALTER TABLE "mcp_settings" ENABLE ROW LEVEL SECURITY;
-ALTER TABLE "mcp_settings" FORCE ROW LEVEL SECURITY;
-GRANT SELECT, INSERT, UPDATE ("org_id", "block_secrets", "hide_changed_tools", "updated_at") ON "mcp_settings" TO mcp_app;
-CREATE POLICY read_own ON "mcp_settings" FOR SELECT TO mcp_app USING (org_id = (SELECT app.org_id()));
-CREATE POLICY decide ON "mcp_settings" FOR INSERT TO mcp_app
-  WITH CHECK (org_id = (SELECT app.org_id()) AND (SELECT app.has_scope('mcp:admin')));
-CREATE POLICY change ON "mcp_settings" FOR UPDATE TO mcp_app
-  USING (org_id = (SELECT app.org_id()) AND (SELECT app.has_scope('mcp:admin')))
-  WITH CHECK (org_id = (SELECT app.org_id()) AND (SELECT app.has_scope('mcp:admin')));
+-- What an organisation asks of its MCP traffic beyond the rules that always hold.
+ALTER TABLE "organizations" ADD COLUMN "block_secrets" BOOLEAN NOT NULL DEFAULT false;
+ALTER TABLE "organizations" ADD COLUMN "hide_changed_tools" BOOLEAN NOT NULL DEFAULT false;
+GRANT UPDATE ("block_secrets", "hide_changed_tools") ON "organizations" TO mcp_app;
 
 -- What each tool said of itself when it was first seen or last accepted, and what it says now where that is something else.
 CREATE TABLE "tool_pins" (
@@ -40,6 +26,7 @@ CREATE POLICY read_own ON "tool_pins" FOR SELECT TO mcp_app USING (org_id = (SEL
 CREATE POLICY accept ON "tool_pins" FOR UPDATE TO mcp_app
   USING (org_id = (SELECT app.org_id()) AND (SELECT app.has_scope('mcp:admin')))
   WITH CHECK (org_id = (SELECT app.org_id()) AND (SELECT app.has_scope('mcp:admin')));
+CREATE POLICY accept_needs_mfa ON "tool_pins" AS RESTRICTIVE FOR UPDATE TO mcp_app USING ((SELECT app.has_fresh_mfa()));
 GRANT SELECT, INSERT, UPDATE ON "tool_pins" TO mcp_system;
 CREATE POLICY system_all ON "tool_pins" TO mcp_system USING (true) WITH CHECK (true);
 

@@ -8,7 +8,7 @@ import { actingMember } from './operations.ts'
 /** What an organisation asks of its MCP traffic beyond the rules that always hold. */
 export const updateMcpSettings = operation({
   name: 'updateMcpSettings',
-  requires: allOf(scope('mcp:admin'), stepUp),
+  requires: allOf(scope('mcp:admin', 'org:write'), stepUp),
   input: z.strictObject({
     blockSecrets: z
       .boolean()
@@ -27,12 +27,11 @@ export const updateMcpSettings = operation({
     }
     if (Object.keys(values).length === 0)
       throw badInput([{ path: [], message: 'expected at least one value to change' }])
-    const where = { orgId }
-    return tx.mcpSettings.upsert({ where, create: { orgId, ...values }, update: values, select: { orgId: true } })
+    return tx.organization.update({ where: { id: orgId }, data: values, select: { id: true } })
   },
-  audit: ({ orgId }, { blockSecrets, hideChangedTools }) => ({
+  audit: ({ id }, { blockSecrets, hideChangedTools }) => ({
     action: 'mcpSettings.updated',
-    target: orgId,
+    target: id,
     detail: JSON.parse(JSON.stringify({ blockSecrets, hideChangedTools })) as Record<string, boolean>,
   }),
 })

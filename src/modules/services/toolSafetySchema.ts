@@ -8,31 +8,18 @@ import { acceptToolChange, updateMcpSettings } from './toolSafety.ts'
 const read = scope('mcp:read')
 const administer = scope('mcp:admin')
 
-const McpSettings = builder.prismaObject('McpSettings', {
-  description: 'What the organisation asks of its MCP traffic beyond the rules that always hold.',
-  select: { orgId: true },
-  fields: (t) => ({
-    blockSecrets: t.exposeBoolean('blockSecrets', {
-      rule: read,
-      nullable: false,
-      description: 'Calls and answers that hold a credential are refused.',
-    }),
-    hideChangedTools: t.exposeBoolean('hideChangedTools', {
-      rule: read,
-      nullable: false,
-      description: 'Tools that are new or have changed are hidden until an administrator accepts them.',
-    }),
-  }),
-})
-
-builder.prismaObjectField(Organization, 'mcpSettings', (t) =>
-  t.relation('mcpSettings', {
-    type: McpSettings,
+builder.prismaObjectFields(Organization, (t) => ({
+  blockSecrets: t.exposeBoolean('blockSecrets', {
     rule: read,
-    nullable: true,
-    description: 'Null as long as nobody has decided anything: then nothing is blocked or hidden.',
+    nullable: false,
+    description: 'Calls and answers that hold a credential are refused.',
   }),
-)
+  hideChangedTools: t.exposeBoolean('hideChangedTools', {
+    rule: read,
+    nullable: false,
+    description: 'Tools that are new or have changed are hidden until an administrator accepts them.',
+  }),
+}))
 
 const ToolChange = builder.prismaObject('ToolPin', {
   name: 'ToolChange',
@@ -67,8 +54,7 @@ builder.prismaObjectField(Service, 'toolChanges', (t) =>
 )
 
 expose(updateMcpSettings, {
-  type: McpSettings,
+  type: Organization,
   description: 'Decides what the organisation asks of its MCP traffic.',
-  resolve: ({ orgId }) => ({ orgId }) as never,
 })
 expose(acceptToolChange, { type: Service, description: 'Accepts what a tool says of itself now.' })
