@@ -48,7 +48,7 @@ export async function exported(
 
 type Pages = AsyncGenerator<readonly Record<string, unknown>[]>
 
-function stream(parts: AsyncGenerator<string>): ReadableStream<Uint8Array> {
+function stream(parts: AsyncGenerator<string, void>): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
@@ -75,13 +75,13 @@ function cell(value: unknown): string {
   return `"${(formula.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`
 }
 
-async function* csv({ columns }: Exportable, pages: Pages): AsyncGenerator<string> {
+async function* csv({ columns }: Exportable, pages: Pages): AsyncGenerator<string, void> {
   yield `${columns.join(',')}\r\n`
   for await (const rows of pages)
     yield rows.map((row) => `${columns.map((column) => cell(row[column])).join(',')}\r\n`).join('')
 }
 
-async function* json({ columns }: Exportable, pages: Pages): AsyncGenerator<string> {
+async function* json({ columns }: Exportable, pages: Pages): AsyncGenerator<string, void> {
   yield '{"rows":['
   let count = 0
   for await (const rows of pages)

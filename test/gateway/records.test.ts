@@ -16,7 +16,7 @@ beforeAll(async () => {
   shifty = await startShifty()
   shifty.tools.set('echo', 'Repeats a text.')
   for (const each of [org, stranger]) await createService(world, each.admin, { slug: 'shifty', endpoint: shifty.url })
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   await shifty.close()
   await world.close()

@@ -22,7 +22,7 @@ beforeAll(async () => {
   shifty = await startShifty()
   shifty.tools.set('echo', 'Repeats a text.').set('copy', 'Copies a text.')
   serviceId = await createService(world, org.admin, { slug: 'shifty', endpoint: shifty.url })
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   await shifty.close()
   await world.close()

@@ -6,11 +6,7 @@ import { appendAudit } from '../../kernel/audit.ts'
 import type { Tx } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { storable } from './redaction.ts'
-import type { Passage } from './types.ts'
-
-/** What is known of one tool: the fingerprint that was accepted, and another one that waits for it. */
-export type Pin = { accepted: string | null; pending: string | null }
-export type PinBook = ReadonlyMap<string, Pin>
+import type { Passage, Pin, PinBook } from './types.ts'
 
 const maxPins = 2000
 const maxNamed = 50

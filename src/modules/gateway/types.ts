@@ -1,7 +1,6 @@
 import type { CallToolResult, Progress, Tool } from '@modelcontextprotocol/client'
 import type { Member } from '../../kernel/actor.ts'
 import type { Secret } from '../../kernel/secret.ts'
-import type { PinBook } from './pins.ts'
 import type { ToolAccess } from '../services/toolPolicy.ts'
 
 export type Json = Record<string, unknown>
@@ -27,6 +26,10 @@ export type UpstreamTarget = {
   /** Of a credential that can be renewed: whether `headers` now hold another value than the one that was refused with 401. */
   renew?: (refused: string) => Promise<boolean>
 }
+
+/** What is known of one tool: the fingerprint that was accepted, and another one that waits for it. */
+export type Pin = { accepted: string | null; pending: string | null }
+export type PinBook = ReadonlyMap<string, Pin>
 
 /** All that the gateway knows about one caller at one service. */
 export type Passage = {
