@@ -1,7 +1,7 @@
 -- What an organisation asks of its MCP traffic beyond the rules that always hold.
-ALTER TABLE "organizations" ADD COLUMN "block_secrets" BOOLEAN NOT NULL DEFAULT false;
+ALTER TABLE "organizations" ADD COLUMN "block_credentials" BOOLEAN NOT NULL DEFAULT false;
 ALTER TABLE "organizations" ADD COLUMN "hide_changed_tools" BOOLEAN NOT NULL DEFAULT false;
-GRANT UPDATE ("block_secrets", "hide_changed_tools") ON "organizations" TO mcp_app;
+GRANT UPDATE ("block_credentials", "hide_changed_tools") ON "organizations" TO mcp_app;
 
 -- What each tool said of itself when it was first seen or last accepted, and what it says now where that is something else.
 CREATE TABLE "tool_pins" (
