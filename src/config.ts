@@ -156,6 +156,7 @@ export const settings = z.object({
   OAUTH_TIMEOUT_SECONDS: seconds(10, 60).describe('Longest wait for one answer of an upstream authorization server.'),
   OAUTH_ATTEMPTS_PER_USER_PER_HOUR: count(60, 100_000).describe(
     'Connections that one user may begin in an hour. 0: no limit.',
+  ),
   CALLS_PER_SERVICE_PER_MINUTE: count(60_000, 10_000_000).describe(
     'Calls of one MCP service by everybody. 0: no limit.',
   ),
