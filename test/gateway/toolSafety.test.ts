@@ -140,13 +140,13 @@ describe('limits', () => {
     shifty.gate = new Promise((resolve) => (open = resolve))
     const before = shifty.calls.length
     const running = [call('echo', 'one'), call('echo', 'two')]
-    await expect.poll(() => shifty.calls.length - before).toBe(2)
+    await expect.poll(() => shifty.calls.length - before, { timeout: 20_000 }).toBe(2)
     const third = await call('echo', 'three')
     expect(third.code).toBe('RATE_LIMITED')
     expect(third.errors[0]?.extensions['limit']).toEqual({ policy: 'credential', concurrent: 2 })
     expect(await lastStatus()).toMatchObject({ status: 'limited' })
     const colleague = call('echo', 'mine', org.colleague)
-    await expect.poll(() => shifty.calls.length - before).toBe(3)
+    await expect.poll(() => shifty.calls.length - before, { timeout: 20_000 }).toBe(3)
     open()
     shifty.gate = undefined
     expect((await Promise.all([...running, colleague])).map(({ code }) => code)).toEqual([undefined, undefined, undefined]) // prettier-ignore
