@@ -157,6 +157,24 @@ export const settings = z.object({
   OAUTH_ATTEMPTS_PER_USER_PER_HOUR: count(60, 100_000).describe(
     'Connections that one user may begin in an hour. 0: no limit.',
   ),
+  CALLS_PER_SERVICE_PER_MINUTE: count(60_000, 10_000_000).describe(
+    'Calls of one MCP service by everybody. 0: no limit.',
+  ),
+  CONCURRENT_CALLS_PER_CREDENTIAL: count(64, 10_000).describe(
+    'MCP calls of one session or API key at a time, on one instance. 0: no limit.',
+  ),
+  CONCURRENT_CALLS_PER_USER: count(128, 10_000).describe(
+    'MCP calls of one user at a time, on one instance. 0: no limit.',
+  ),
+  CONCURRENT_CALLS_PER_SERVICE: count(256, 10_000).describe(
+    'Calls of one MCP service at a time, on one instance. 0: no limit.',
+  ),
+  CONCURRENT_CALLS_PER_ORGANIZATION: count(512, 100_000).describe(
+    'MCP calls of one organisation at a time, on one instance. 0: no limit.',
+  ),
+  CONCURRENT_STREAMS_PER_CREDENTIAL: count(32, 10_000).describe(
+    'Streams of changes that one session or API key holds open at a time, on one instance. 0: no limit.',
+  ),
   LEAK_REPORT_KEYS: leakReportKeys
     .optional()
     .describe(
@@ -260,6 +278,12 @@ function parse(environment: Record<string, string | undefined>) {
     oauthAuthorizationSeconds: s.OAUTH_AUTHORIZATION_SECONDS,
     oauthTimeoutSeconds: s.OAUTH_TIMEOUT_SECONDS,
     oauthAttemptsPerUserPerHour: s.OAUTH_ATTEMPTS_PER_USER_PER_HOUR,
+    callsPerServicePerMinute: s.CALLS_PER_SERVICE_PER_MINUTE,
+    concurrentCallsPerCredential: s.CONCURRENT_CALLS_PER_CREDENTIAL,
+    concurrentCallsPerUser: s.CONCURRENT_CALLS_PER_USER,
+    concurrentCallsPerService: s.CONCURRENT_CALLS_PER_SERVICE,
+    concurrentCallsPerOrganization: s.CONCURRENT_CALLS_PER_ORGANIZATION,
+    concurrentStreamsPerCredential: s.CONCURRENT_STREAMS_PER_CREDENTIAL,
     leakReportKeys: s.LEAK_REPORT_KEYS ?? null,
     bodyLimitBytes: s.BODY_LIMIT_BYTES,
     requestTimeoutSeconds: s.REQUEST_TIMEOUT_SECONDS,

@@ -5,21 +5,22 @@ import { isMember, system, type Origin } from '../kernel/actor.ts'
 import { AppError, notFound } from '../kernel/errors.ts'
 import { metrics } from '../kernel/metrics.ts'
 import { closeResources, type Platform } from '../kernel/platform.ts'
-import { gateway, passageTo } from '../modules/gateway/passage.ts'
+import { gateway, gatheringAt, passageTo } from '../modules/gateway/passage.ts'
 import { organizationSlugOf } from '../modules/organizations/queries.ts'
 import { keyring } from '../modules/sessions/keyring.ts'
 import { authenticate } from './authenticate.ts'
 import { bounded } from './body.ts'
+import { exported, exportPath } from './exports.ts'
 import { errorResponse, report, translate } from './failures.ts'
 import { createGraphQL } from './graphql.ts'
 import { createGraphiql } from './graphiql.ts'
 import { secured } from './headers.ts'
 import { leakReport } from './leakReports.ts'
-import { admitted, charge, limitFields, mcpCallCost } from './limits.ts'
 import { load } from './load.ts'
+import { admitted, charge, chargeMore, limitFields, mcpCallCost } from './limits.ts'
 import { originReader } from './origin.ts'
 import { serviceConnectionPage } from './serviceConnection.ts'
-import { assertOwnOrigin, challenge, resourceMetadata } from './protectedResource.ts'
+import { assertOwnOrigin, challenge, mcpPath, resourceMetadata, type McpPath } from './protectedResource.ts'
 
 type Route = { request: Request; url: URL; origin: Origin }
 
@@ -63,7 +64,7 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
   const originOf = originReader(config.trustedProxies)
   let draining = false
 
-  async function mcp({ request, origin }: Route, organization: string, service: string): Promise<Response> {
+  async function mcp({ request, origin }: Route, { organization, service, collection }: McpPath): Promise<Response> {
     only(request, 'GET', 'POST', 'DELETE')
     assertOwnOrigin(platform.publicUrl, request)
     const actor = await admitted(platform, origin, authenticate(platform, request.headers, origin))
@@ -74,8 +75,10 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       })
     if (organization !== (await organizationSlugOf(platform, actor))) throw notFound('service')
     await charge(platform, actor, mcpCallCost)
-    const passage = await passageTo(platform, actor, service)
-    return gateway(platform).handle(passage, await bounded(request, config.bodyLimitBytes))
+    const at = service ? await passageTo(platform, actor, service) : await gatheringAt(platform, actor, collection)
+    return gateway(platform).handle(at, await bounded(request, config.bodyLimitBytes), {
+      charge: (messages) => chargeMore(platform, actor, messages, mcpCallCost),
+    })
   }
 
   async function ready(): Promise<Response> {
@@ -96,8 +99,14 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       only(request, 'GET', 'POST')
       return graphql(request, url, origin)
     }
-    const [, organization, service] = /^\/mcp\/([a-z0-9-]{1,63})\/([a-z0-9-]{1,63})$/.exec(pathname) ?? []
-    if (organization && service) return mcp(at, organization, service)
+    const records = exportPath(pathname)
+    if (records) {
+      only(request, 'GET')
+      const actor = await admitted(platform, origin, authenticate(platform, request.headers, origin))
+      return exported(platform, actor, records, url)
+    }
+    const endpoint = mcpPath(pathname)
+    if (endpoint) return mcp(at, endpoint)
     if (pathname === '/leak-reports' && config.leakReportKeys) {
       only(request, 'POST')
       return leakReport(platform, request, origin)

@@ -137,3 +137,19 @@ export async function runOperation(
     await context.close()
   }
 }
+
+/** Why a subscription does not begin: everything that stands before an operation runs. Nothing, where it may. */
+export async function refusalOf(
+  platform: Platform,
+  schema: GraphQLSchema,
+  known: KnownDocument,
+  call: Call,
+  server: ServerContext,
+): Promise<ExecutionResult | undefined> {
+  try {
+    const prepared = await prepare(platform, schema, known, call, server)
+    return 'analysis' in prepared ? undefined : prepared
+  } catch (error) {
+    return { errors: [rethrown(translate(error))] }
+  }
+}

@@ -18,11 +18,12 @@ import { presented } from './answers.ts'
 import { authenticate, forget, recall } from './authenticate.ts'
 import { cacheable } from './cacheable.ts'
 import { readJar, setCookieHeader } from './cookies.ts'
-import { rethrown, runOperation, type ServerContext } from './execution.ts'
+import { refusalOf, rethrown, runOperation, type ServerContext } from './execution.ts'
 import { translate } from './failures.ts'
 import { readGraphQLRequest, recallGraphQLRequest, type GraphQLRequest } from './graphqlRequest.ts'
 import { admitted } from './limits.ts'
 import { KnownDocuments, type KnownDocument } from './knownDocuments.ts'
+import { news } from './news.ts'
 
 const runs = (platform: Platform, schema: GraphQLSchema, documents: KnownDocuments): Plugin<object, ServerContext> => ({
   onExecute({ args, setExecuteFn }) {
@@ -32,6 +33,15 @@ const runs = (platform: Platform, schema: GraphQLSchema, documents: KnownDocumen
       // Whatever stands in the way of a document has let this one pass.
       const known = documents.keep(server.input.query, call.document)
       return runOperation(platform, schema, known, call, server, server.request.signal)
+    })
+  },
+  onSubscribe({ args, setSubscribeFn }) {
+    const server = args.contextValue as unknown as ServerContext & { request: Request }
+    setSubscribeFn(async (untyped: unknown) => {
+      const call = { ...(untyped as ExecutionArgs), schema }
+      const known = documents.keep(server.input.query, call.document)
+      const refusal = await refusalOf(platform, schema, known, call, server)
+      return refusal ?? news(platform, server.actor, call, server.request.signal)
     })
   },
 })

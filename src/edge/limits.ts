@@ -51,9 +51,13 @@ async function spend(
   }
 }
 
-async function chargeKey(platform: Platform, { kind, limits, credentialId, origin }: Member): Promise<void> {
+async function chargeKey(
+  platform: Platform,
+  { kind, limits, credentialId, origin }: Member,
+  requests = 1,
+): Promise<void> {
   if (kind === 'apiKey' && limits?.requestsPerMinute)
-    await spend(keys(platform), origin, credentialId, 1, limits.requestsPerMinute)
+    await spend(keys(platform), origin, credentialId, requests, limits.requestsPerMinute)
 }
 
 /**
@@ -90,6 +94,12 @@ export async function charge(platform: Platform, actor: Actor, cost: number): Pr
   ]
   const left = each.flatMap((standing) => (standing ? [standing.remaining] : []))
   return left.length ? Math.min(...left) : null
+}
+
+/** Charges a request that turned out to be several: each counts as if it had come alone. */
+export async function chargeMore(platform: Platform, actor: Member, requests: number, cost: number): Promise<void> {
+  await chargeKey(platform, actor, requests)
+  await charge(platform, actor, requests * cost)
 }
 
 /** The `RateLimit` fields of a request's answer. */

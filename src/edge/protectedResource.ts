@@ -1,7 +1,16 @@
 import { AppError } from '../kernel/errors.ts'
 
 const prefix = '/.well-known/oauth-protected-resource'
-const endpoint = /^\/mcp\/[a-z0-9-]{1,63}(\/[a-z0-9-]{1,63})?$/
+const endpoint =
+  /^\/mcp\/(?<organization>[a-z0-9-]{1,63})(?:\/(?<service>[a-z0-9-]{1,63})|\/collections\/(?<collection>[a-z0-9-]{1,63}))?$/
+
+/** One service of an organisation, a collection of it, or, without either, all that the caller may use there. */
+export type McpPath = { organization: string; service?: string | undefined; collection?: string | undefined }
+
+export function mcpPath(pathname: string): McpPath | null {
+  const { organization, service, collection } = endpoint.exec(pathname)?.groups ?? {}
+  return organization === undefined ? null : { organization, service, collection }
+}
 
 /**
  * OAuth 2.0 Protected Resource Metadata (RFC 9728) of an MCP endpoint; null for any other path. It says the same for
@@ -29,6 +38,8 @@ export function challenge(
 ): Record<string, string> {
   if (error.status !== 401 && error.status !== 403) return {}
   const requires = error.extensions['requires'] as { scopes?: readonly string[] } | undefined
+  // A refusal for another reason (a page of another origin, no second factor) is not mended by any scope.
+  if (error.status === 403 && !requires?.scopes?.length) return {}
   const kind = error.status === 403 ? 'insufficient_scope' : presented ? 'invalid_token' : null
   const scopes = requires?.scopes ?? (endpoint.test(pathname) ? ['mcp:read'] : [])
   const parts = [

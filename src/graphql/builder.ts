@@ -81,6 +81,9 @@ builder.queryType({
     }),
   }),
 })
+builder.subscriptionType({
+  description: 'News as it comes, over server-sent events. Each item is read as the caller, under row level security.',
+})
 builder.mutationType({
   description: 'Writes. Each is one operation: one transaction with its audit event, or nothing.',
 })

@@ -28,6 +28,7 @@ export type Attack = {
 export const samples: Record<string, unknown> = {
   token: 'tok-1234567890abcdef',
   tool: 'echo',
+  hash: '0'.repeat(64),
   name: 'renamed',
   access: 'READ',
   endpoint: 'https://upstream.example/mcp',
@@ -100,7 +101,7 @@ function* attacksOn(kind: string, field: GraphQLField<unknown, unknown>): Genera
 }
 
 // A slug is given here, not looked up.
-const makesSlugs = new Set(['createService', 'enableHostedService'])
+const makesSlugs = new Set(['createService', 'enableHostedService', 'publishCollection'])
 
 /** Every place of the schema's root fields that takes an id or a slug; a new one is attacked from its first day. */
 export const everyAttack = (schema: GraphQLSchema): Attack[] =>

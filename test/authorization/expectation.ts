@@ -78,6 +78,7 @@ export const reachable: Record<string, (principal: Principal, relation: Relation
   Organization: organizationWide,
   Membership: organizationWide,
   Service: organizationWide,
+  Collection: organizationWide,
   PersistedOperation: organizationWide,
   ApiKey: ownOr(({ scopes }) => scopes.includes('org:admin')),
   RequestLogEntry: ownOr(({ scopes }) => scopes.includes('mcp:admin')),

@@ -23,6 +23,7 @@ let betaKey: Awaited<ReturnType<typeof createKey>>
 let before: string[]
 let victims: [type: string, uuid: string][]
 let alphaInvitation: { id: string }
+let alphaCollection: { id: string }
 let alphaDocument: { id: string; sha256: string }
 
 async function fill(of: Organization): Promise<void> {
@@ -37,6 +38,8 @@ async function fill(of: Organization): Promise<void> {
   await run('storeServiceToken', 'StoreServiceTokenInput', { serviceId, token: 'token-of-alpha-1234567890' }, '{ id }')
   await run('storeSharedToken', 'StoreSharedTokenInput', { serviceId, token: 'token-of-alpha-1234567890' }, '{ id }')
   await run('setToolAccess', 'SetToolAccessInput', { serviceId, tool: 'echo', access: 'READ' }, '{ id }')
+  const collection = { slug: 'collection-of-alpha', name: 'Collection of Alpha', tools: [{ serviceId, tool: 'echo' }] }
+  alphaCollection = await run('publishCollection', 'PublishCollectionInput', collection, '{ id }')
   alphaInvitation = await run(
     'inviteMember',
     'InviteMemberInput',
@@ -76,6 +79,7 @@ const rowsOf = async (of: Organization): Promise<[string, string][]> => {
       User: [{ id: of.admin.userId }],
       Membership: await tx.membership.findMany({ where, take: 1, select: { id: true } }),
       Service: await tx.service.findMany({ where, select: { id: true } }),
+      Collection: [{ id: uuidOf(alphaCollection.id) }],
       ApiKey: await tx.apiKey.findMany({ where, select: { id: true } }),
       RequestLogEntry: await tx.requestLog.findMany({ where, select: { id: true } }),
       Usage: await tx.usageDaily.findMany({ where, select: { id: true } }),

@@ -160,6 +160,29 @@ describe('client set-up', () => {
     },
   )
 
+  it('is in the form of its own for clients that take the key from elsewhere, or have another name for it', async () => {
+    const ask = async (client: string, args = 'service: "everything"', as = org.viewer) =>
+      (await world.graphql<any>(`{ clientConfiguration(client: ${client}, ${args}) { file content command } }`, {}, as)).data.clientConfiguration // prettier-ignore
+    const url = `http://platform.test/mcp/${org.slug}/everything`
+    const headers = { Authorization: 'Bearer YOUR_API_KEY' }
+    expect(await ask('CODEX')).toEqual({
+      file: '~/.codex/config.toml',
+      content: `[mcp_servers.everything]\nurl = "${url}"\nbearer_token_env_var = "MCP_API_KEY"\n`,
+      command: `codex mcp add everything --url ${url} --bearer-token-env-var MCP_API_KEY`,
+    })
+    const forms: Record<string, object> = {
+      GEMINI_CLI: { mcpServers: { everything: { httpUrl: url, headers } } },
+      CLINE: { mcpServers: { everything: { type: 'streamableHttp', url, headers, disabled: false } } },
+      ZED: { context_servers: { everything: { url, headers } } },
+      OPENCODE: { mcp: { everything: { type: 'remote', url, enabled: true, headers } } },
+    }
+    for (const [client, form] of Object.entries(forms)) expect(JSON.parse((await ask(client)).content)).toEqual(form)
+    const all = JSON.parse((await ask('CURSOR', '', org.viewer)).content)
+    expect(all).toEqual({ mcpServers: { [org.slug]: { url: `http://platform.test/mcp/${org.slug}`, headers } } })
+    expect(await ask('CURSOR', 'collection: "absent"')).toBeNull()
+    expect(await ask('CURSOR', 'service: "everything"', stranger.admin)).toBeNull()
+  })
+
   it('takes over the HTTP entries of a client’s file, without their headers, and names what it leaves', async () => {
     const configuration = {
       mcpServers: {

@@ -102,18 +102,20 @@ describe.each<Mode>(['legacy', 'auto'])(
       await client.close()
     })
 
-    it('answers an unknown tool without asking the upstream, and passes the upstream’s own refusals on', async () => {
+    it('answers an unknown tool and unfit arguments without asking the upstream, and passes its own refusals on', async () => {
       const client = await open()
       await expect(client.callTool({ name: 'nope', arguments: {} })).rejects.toMatchObject({
         code: -32602,
         message: 'Tool nope not found',
       })
       expect(mounted.records.at(-1)).toMatchObject({ tool: 'nope', status: 'denied' })
-      const wrong = await client.callTool({ name: 'get-sum', arguments: { a: 'x', b: 2 } })
-      expect(wrong.isError).toBe(true)
+      await expect(client.callTool({ name: 'get-sum', arguments: { a: 'x', b: 2 } })).rejects.toMatchObject({
+        code: -32602,
+        data: { issues: [{ path: ['arguments', 'a'] }] },
+      })
       expect(mounted.records.at(-1)).toMatchObject({
         tool: 'get-sum',
-        status: 'tool_error',
+        status: 'invalid_arguments',
         arguments: { a: 'x', b: 2 },
       })
       await expect(client.getPrompt({ name: 'nope' })).rejects.toMatchObject({ code: -32602 })

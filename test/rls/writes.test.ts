@@ -40,6 +40,12 @@ const verbs: Verb[] = [
   add('tool_policies', { ...shared, scope: 'mcp:admin', mfa: true }),
   change('tool_policies', "access = 'BLOCKED'", { ...shared, scope: 'mcp:admin', mfa: true }),
   remove('tool_policies', { ...shared, scope: 'mcp:admin', mfa: true }),
+  add('collections', { ...shared, scope: 'mcp:admin', mfa: true }),
+  change('collections', "name = 'x'", { ...shared, scope: 'mcp:admin', mfa: true }),
+  remove('collections', { ...shared, scope: 'mcp:admin', mfa: true }),
+  add('collection_tools', { ...shared, scope: 'mcp:admin', mfa: true }),
+  remove('collection_tools', { ...shared, scope: 'mcp:admin', mfa: true }),
+  change('tool_pins', "pending_hash = 'x'", { ...shared, scope: 'mcp:admin', mfa: true }),
   add('user_tokens', { ...own, scope: 'user:token' }),
   change('user_tokens', "hint = 'x'", { ...own, scope: 'user:token' }),
   remove('user_tokens', { ...own, scope: 'user:token' }),
@@ -93,6 +99,11 @@ describe('writes by raw SQL as the unprivileged role', () => {
       const service = await rowFor(raw, tables.get('services') ?? expect.fail('services'), of)
       await raw.query(...insertion('services', service))
       row['service_id'] = service['id']
+    }
+    if ('collection_id' in row) {
+      const collection = await rowFor(raw, tables.get('collections') ?? expect.fail('collections'), of)
+      await raw.query(...insertion('collections', collection))
+      row['collection_id'] = collection['id']
     }
     return row
   }

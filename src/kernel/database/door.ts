@@ -6,6 +6,7 @@ import type { Actor } from '../actor.ts'
 import { FairShare } from './fairness.ts'
 import { databaseRole, type DatabaseRole } from './identity.ts'
 import { Lease, type Work } from './lease.ts'
+import { listenOn } from './listening.ts'
 import { owned } from './owned.ts'
 import type { Server } from './server.ts'
 
@@ -179,6 +180,16 @@ export class Database {
   load(): { role: DatabaseRole; taken: number; waiting: number }[] {
     const roles: DatabaseRole[] = this.#server.embedded ? ['mcp_app'] : ['mcp_app', 'mcp_system']
     return roles.map((role) => ({ role, taken: this.#shares[role].taken, waiting: this.#shares[role].waiting }))
+  }
+
+  /** Whether other instances may stand on the same database, so that news for them goes through it. */
+  get announces(): boolean {
+    return !this.#server.embedded
+  }
+
+  /** Hears what is announced on a channel; resolves with what ends it. */
+  listen(channel: string, hear: (payload: string) => void): Promise<() => Promise<void>> {
+    return listenOn(this.#server.pool('mcp_system'), channel, hear)
   }
 
   /** Resolves when the database answers. */

@@ -6,6 +6,11 @@ export const mcpClients = z.enum({
   CURSOR: 'CURSOR',
   VSCODE: 'VSCODE',
   WINDSURF: 'WINDSURF',
+  CODEX: 'CODEX',
+  GEMINI_CLI: 'GEMINI_CLI',
+  CLINE: 'CLINE',
+  ZED: 'ZED',
+  OPENCODE: 'OPENCODE',
   GENERIC: 'GENERIC',
 })
 export type McpClient = z.infer<typeof mcpClients>
@@ -13,6 +18,9 @@ export type McpClient = z.infer<typeof mcpClients>
 export type ClientConfiguration = { file: string | null; content: string; command: string | null }
 
 const placeholder = 'YOUR_API_KEY'
+
+/** Where clients that read keys from the environment look for it. */
+const variable = 'MCP_API_KEY'
 
 const pretty = (value: unknown): string => JSON.stringify(value, null, 2)
 
@@ -54,6 +62,37 @@ export function clientConfiguration(client: McpClient, name: string, url: string
         content: pretty({ mcpServers: { [name]: { serverUrl: url, headers } } }),
         command: null,
       }
+    case 'CODEX':
+      // It refuses a key in the file itself.
+      return {
+        file: '~/.codex/config.toml',
+        content: `[mcp_servers.${name}]\nurl = ${JSON.stringify(url)}\nbearer_token_env_var = "${variable}"\n`,
+        command: `codex mcp add ${name} --url ${url} --bearer-token-env-var ${variable}`,
+      }
+    case 'GEMINI_CLI':
+      return {
+        file: '~/.gemini/settings.json',
+        content: pretty({ mcpServers: { [name]: { httpUrl: url, headers } } }),
+        command: `gemini mcp add --scope user --transport http --header "Authorization: Bearer ${placeholder}" ${name} ${url}`,
+      }
+    case 'CLINE':
+      return {
+        file: 'cline_mcp_settings.json',
+        content: pretty({ mcpServers: { [name]: { type: 'streamableHttp', url, headers, disabled: false } } }),
+        command: null,
+      }
+    case 'ZED':
+      return {
+        file: '~/.config/zed/settings.json',
+        content: pretty({ context_servers: { [name]: { url, headers } } }),
+        command: null,
+      }
+    case 'OPENCODE':
+      return {
+        file: 'opencode.json',
+        content: pretty({ mcp: { [name]: { type: 'remote', url, enabled: true, headers } } }),
+        command: null,
+      }
     case 'CURSOR':
       return { file: '.cursor/mcp.json', content: pretty({ mcpServers: { [name]: { url, headers } } }), command: null }
     case 'GENERIC':
@@ -64,9 +103,30 @@ export function clientConfiguration(client: McpClient, name: string, url: string
 const imported = z.looseObject({
   url: z.string().optional(),
   serverUrl: z.string().optional(),
+  httpUrl: z.string().optional(),
   type: z.string().optional(),
   headers: z.record(z.string(), z.string()).optional(),
 })
 
-/** The `mcpServers` of an existing client file. Entries of other transports are named, not taken. */
-export const mcpServersFile = z.looseObject({ mcpServers: z.record(z.string().min(1).max(100), imported) })
+const entries = z.record(z.string().min(1).max(100), imported)
+
+/**
+ * The servers of an existing client file, under whichever name its client has for them. Entries of other transports are
+ * named, not taken.
+ */
+export const mcpServersFile = z
+  .looseObject({
+    mcpServers: entries.optional(),
+    servers: entries.optional(),
+    context_servers: entries.optional(),
+    mcp: entries.optional(),
+  })
+  .refine(
+    (file) => (file.mcpServers ?? file.servers ?? file.context_servers ?? file.mcp) !== undefined,
+    'expected an object with mcpServers (or servers, context_servers, mcp)',
+  )
+export type McpServersFile = z.infer<typeof mcpServersFile>
+
+/** All entries of a file; of two with one name, the first. */
+export const entriesOf = ({ mcpServers, servers, context_servers: context, mcp }: McpServersFile) =>
+  Object.entries({ ...mcp, ...context, ...servers, ...mcpServers })

@@ -1,7 +1,9 @@
 import { builder } from '../../graphql/builder.ts'
+import type { GraphContext } from '../../graphql/context.ts'
 import { expose } from '../../graphql/expose.ts'
 import { enumType } from '../../graphql/input.ts'
 import { inherited } from '../../graphql/rules.ts'
+import { badInput } from '../../kernel/errors.ts'
 import { scope } from '../../kernel/rule.ts'
 import { organizationSlugOf } from '../organizations/queries.ts'
 import { memberOf } from '../organizations/schema.ts'
@@ -28,27 +30,41 @@ builder.queryField('clientConfiguration', (t) =>
     type: ClientConfigurationType,
     rule: scope('mcp:read'),
     nullable: true,
-    description: 'Set-up of an MCP client for one service; null for a service that you may not see.',
+    description:
+      'Set-up of an MCP client: for one service, for a collection, or, without either, for all that you may use. Null for what you may not see.',
     args: {
       client: t.arg({ type: McpClient, required: true, rule: inherited }),
-      service: t.arg.string({ required: true, rule: inherited, description: 'Slug of the service.' }),
+      service: t.arg.string({ rule: inherited, description: 'Slug of a service.' }),
+      collection: t.arg.string({ rule: inherited, description: 'Slug of a collection.' }),
     },
-    resolve: async (_root, { client, service: slug }, context) => {
-      const actor = memberOf(context)
-      const service = await context.tx.service.findFirst({
-        where: { slug, enabled: true },
-        select: { slug: true },
-      })
-      const organization = await organizationSlugOf(context.platform, actor)
-      if (!service || !organization) return null
+    resolve: async (_root, { client, service, collection }, context) => {
+      if (service && collection)
+        throw badInput([{ path: ['collection'], message: 'expected a service or a collection' }])
+      const organization = await organizationSlugOf(context.platform, memberOf(context))
+      const place = await placeOf(context, service, collection)
+      if (!place || !organization) return null
       return clientConfiguration(
         client,
-        service.slug,
-        `${context.platform.publicUrl}/mcp/${organization}/${service.slug}`,
+        place.path.at(-1) ?? organization,
+        [`${context.platform.publicUrl}/mcp/${organization}`, ...place.path].join('/'),
       )
     },
   }),
 )
+
+type Wanted = string | null | undefined
+
+/** What follows the organisation in the address of what is asked for, if the caller may see it. */
+async function placeOf({ tx }: GraphContext, service: Wanted, collection: Wanted): Promise<{ path: string[] } | null> {
+  const select = { slug: true } as const
+  if (service) {
+    const row = await tx.service.findFirst({ where: { slug: service, enabled: true }, select })
+    return row && { path: [row.slug] }
+  }
+  if (!collection) return { path: [] }
+  const row = await tx.collection.findFirst({ where: { slug: collection }, select })
+  return row && { path: ['collections', row.slug] }
+}
 
 type ImportResult = Awaited<ReturnType<typeof importServices.run>>
 
@@ -76,5 +92,5 @@ const ImportedServices = builder.objectRef<ImportResult>('ImportedServices').imp
 expose(importServices, {
   type: ImportedServices,
   description:
-    'Adds the HTTP entries of an `mcpServers` file as services. Headers in it are not taken: store tokens apart.',
+    'Adds the HTTP entries of a client’s file (`mcpServers`, `servers`, `context_servers` or `mcp`) as services. Headers in it are not taken: store tokens apart.',
 })

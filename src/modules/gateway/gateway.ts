@@ -5,13 +5,16 @@ import {
   readRequestBody,
 } from '@modelcontextprotocol/server'
 import type { CallToolResult } from '@modelcontextprotocol/client'
+import { ArgumentChecks } from './argumentChecks.ts'
+import { gatheringPlace } from './gatheringPlace.ts'
+import { servicePlace, type Place } from './place.ts'
 import { Relay, type Downstream } from './relay.ts'
 import { ClientMemories } from './relayClients.ts'
 import { domainError } from './relayErrors.ts'
-import { serveLegacy } from './relayLegacy.ts'
+import { maxBatch, serveLegacy } from './relayLegacy.ts'
 import { serveModern } from './relayModern.ts'
 import { Parking } from './relayParking.ts'
-import type { Gateway, GatewayOptions, Json, Passage, ToolCall } from './types.ts'
+import type { Gateway, GatewayOptions, Gathering, Json, Passage, ToolCall } from './types.ts'
 import { UpstreamPool, type Caller } from './upstream.ts'
 
 const maxRequestBytes = 4 * 1024 * 1024
@@ -31,17 +34,33 @@ function rejected({ httpStatus, code, message, data }: InboundLadderRejection, b
 export function createGateway(options: GatewayOptions): Gateway {
   const clock = options.clock ?? (() => new Date())
   const pool = new UpstreamPool({ ...options, clock })
-  const relay = new Relay({ pool, record: options.record, clock })
+  const checks = new ArgumentChecks(
+    () => clock().getTime(),
+    (message) => options.onWarning?.({ message, target: '', error: '' }),
+  )
+  const relay = new Relay({
+    pool,
+    checks,
+    record: options.record,
+    admit: options.admission?.call,
+    pin: options.pin,
+    clock,
+  })
   const parking = new Parking()
   const memories = new ClientMemories()
+  const means = { relay, pool, parking }
+  const placeOf = (at: Passage | Gathering): Place =>
+    'target' in at ? servicePlace(means, at) : gatheringPlace(means, at, options.limits.fanOutMs)
 
   return {
-    listTools: (passage, { signal } = {}) => relay.tools(passage, { caller: controlPlane, signal }).catch(rethrow),
+    listTools: (passage, { signal } = {}) =>
+      relay.tools(passage, { caller: controlPlane(passage), signal }).catch(rethrow),
     callTool: (passage, call) => callTool(relay, passage, call).catch(rethrow),
-    handle: async (passage, request) => {
-      const requestId = passage.actor.origin.requestId
+    handle: async (at, request, { charge } = {}) => {
+      const requestId = at.actor.origin.requestId
       const body = await readBody(request)
       if (body instanceof Response) return body
+      if (Array.isArray(body.json) && body.json.length > 1) await charge?.(Math.min(body.json.length, maxBatch) - 1)
       const header = (name: string): string | undefined => request.headers.get(name) ?? undefined
       const route = classifyInboundRequest({
         httpMethod: request.method,
@@ -51,9 +70,11 @@ export function createGateway(options: GatewayOptions): Gateway {
         ...defined('mcpNameHeader', header('mcp-name')),
       })
       if (route.kind === 'reject') return rejected(route, body.json)
+      const place = placeOf(at)
+      const enterStream = (): (() => void) => options.admission?.stream(at.actor.credentialId) ?? (() => undefined)
       return route.kind === 'legacy'
-        ? serveLegacy({ relay, pool, memories, passage, requestId }, request, body.json)
-        : serveModern({ relay, pool, parking, passage, requestId }, request, body.json)
+        ? serveLegacy({ place, memories, requestId, enterStream }, request, body.json)
+        : serveModern({ place, requestId, enterStream }, request, body.json)
     },
     forget: (targetKey) => pool.forget(targetKey),
     close: async () => {
@@ -71,7 +92,7 @@ const defined = <K extends string>(key: K, value: string | undefined): Partial<R
   value === undefined ? {} : ({ [key]: value } as Partial<Record<K, string>>)
 
 /** The control plane cannot be asked anything while it waits. */
-const controlPlane: Caller = { era: 'modern', capabilities: {} }
+const controlPlane = ({ actor }: Passage): Caller => ({ era: 'modern', capabilities: {}, who: actor.userId })
 
 async function callTool(relay: Relay, passage: Passage, call: ToolCall): Promise<CallToolResult> {
   const { name, requestId, signal, onProgress } = call
@@ -83,7 +104,7 @@ async function callTool(relay: Relay, passage: Passage, call: ToolCall): Promise
   const downstream: Downstream = {
     requestId,
     signal,
-    caller: controlPlane,
+    caller: controlPlane(passage),
     logLevel: undefined,
     multiRoundTrip: false,
     notify: ({ method, params: progress }) => {

@@ -3,7 +3,7 @@ import { operation } from '../../kernel/operation.ts'
 import { scope } from '../../kernel/rule.ts'
 import { slugOf } from '../organizations/operations.ts'
 import { actingMember, endpoint } from '../services/operations.ts'
-import { mcpServersFile } from './clientConfiguration.ts'
+import { entriesOf, mcpServersFile } from './clientConfiguration.ts'
 
 const maxEntries = 50
 
@@ -18,10 +18,10 @@ export const importServices = operation({
     const { orgId } = actingMember(actor)
     const slugs: string[] = []
     const skipped: { name: string; reason: string }[] = []
-    const entries = Object.entries(configuration.mcpServers)
+    const entries = entriesOf(configuration)
     for (const [name] of entries.slice(maxEntries)) skipped.push({ name, reason: `more than ${maxEntries} entries` })
     const wanted = entries.slice(0, maxEntries).flatMap(([name, entry]) => {
-      const address = entry.url ?? entry.serverUrl
+      const address = entry.url ?? entry.serverUrl ?? entry.httpUrl
       if (!address) skipped.push({ name, reason: 'not an HTTP entry; processes are named by the operator alone' })
       const parsed = endpoint.safeParse(address)
       if (address && !parsed.success)

@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { system } from '../../kernel/actor.ts'
 import type { Tx } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
-import { redact } from './redaction.ts'
+import { announce, deliver, type LoggedCall } from './liveCalls.ts'
+import { redact, storable } from './redaction.ts'
 import type { CallRecord } from './types.ts'
 
 type Waiting = { entry: CallRecord; settle: (error: unknown) => void }
@@ -19,6 +20,7 @@ function totals(batch: readonly Waiting[]) {
       slug: string
       tool: string
       userId: string
+      status: string
       calls: number
       errors: number
       total: number
@@ -28,9 +30,11 @@ function totals(batch: readonly Waiting[]) {
   for (const { entry } of batch) {
     const { orgId, serviceSlug: slug, actor } = entry.passage
     const day = entry.startedAt.toISOString().slice(0, 10)
-    const tool = entry.tool ?? entry.method
-    const key = JSON.stringify([orgId, day, slug, tool, actor.userId])
-    const row = rows.get(key) ?? { orgId, day, slug, tool, userId: actor.userId, calls: 0, errors: 0, total: 0, max: 0 }
+    const tool = storable(entry.tool ?? entry.method)
+    const { userId } = actor
+    const { status } = entry
+    const key = JSON.stringify([orgId, day, slug, tool, userId, status])
+    const row = rows.get(key) ?? { orgId, day, slug, tool, userId, status, calls: 0, errors: 0, total: 0, max: 0 }
     row.calls += 1
     row.errors += entry.status === 'ok' ? 0 : 1
     row.total += entry.durationMs
@@ -46,15 +50,16 @@ const stored = (values: unknown) => {
   return clean === null ? {} : { arguments: clean }
 }
 
-async function write(tx: Tx, batch: readonly Waiting[]): Promise<void> {
-  await tx.requestLog.createMany({
+async function write(tx: Tx, batch: readonly Waiting[]): Promise<LoggedCall[]> {
+  const logged = await tx.requestLog.createManyAndReturn({
+    select: { id: true, orgId: true },
     data: batch.map(({ entry }) => ({
       orgId: entry.passage.orgId,
       userId: entry.passage.actor.userId,
       serviceId: entry.passage.serviceId,
       serviceSlug: entry.passage.serviceSlug,
       method: entry.method,
-      tool: entry.tool?.slice(0, 500) ?? null,
+      tool: entry.tool === null ? null : storable(entry.tool),
       // Absent when there were none; the column is then NULL.
       ...stored(entry.arguments),
       status: entry.status,
@@ -67,16 +72,17 @@ async function write(tx: Tx, batch: readonly Waiting[]): Promise<void> {
   })
   const rows = totals(batch)
   await tx.$executeRaw`
-    INSERT INTO usage_daily AS u (id, org_id, day, service_slug, tool, user_id, calls, errors, total_duration_ms, max_duration_ms)
+    INSERT INTO usage_daily AS u (id, org_id, day, service_slug, tool, user_id, status, calls, errors, total_duration_ms, max_duration_ms)
     SELECT * FROM unnest(
       ${rows.map(() => randomUUID())}::uuid[], ${rows.map((r) => r.orgId)}::uuid[], ${rows.map((r) => r.day)}::date[],
-      ${rows.map((r) => r.slug)}::text[], ${rows.map((r) => r.tool.slice(0, 500))}::text[], ${rows.map((r) => r.userId)}::uuid[],
+      ${rows.map((r) => r.slug)}::text[], ${rows.map((r) => r.tool)}::text[], ${rows.map((r) => r.userId)}::uuid[], ${rows.map((r) => r.status)}::text[],
       ${rows.map((r) => r.calls)}::int[], ${rows.map((r) => r.errors)}::int[],
       ${rows.map((r) => Math.round(r.total))}::bigint[], ${rows.map((r) => Math.round(r.max))}::int[])
-    ON CONFLICT (org_id, day, service_slug, tool, user_id) DO UPDATE SET
+    ON CONFLICT (org_id, day, service_slug, tool, user_id, status) DO UPDATE SET
       calls = u.calls + excluded.calls, errors = u.errors + excluded.errors,
       total_duration_ms = u.total_duration_ms + excluded.total_duration_ms,
       max_duration_ms = greatest(u.max_duration_ms, excluded.max_duration_ms)`
+  return logged
 }
 
 /**
@@ -102,9 +108,26 @@ export class Records {
   async #drain(): Promise<void> {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, maxBatch)
-      const error = await this.#platform.database.transact(system(), (tx) => write(tx, batch)).then(() => null, (cause: unknown) => cause) // prettier-ignore
-      if (error) this.#platform.log.error({ err: error, lost: batch.length }, 'the request log could not be written')
-      for (const { settle } of batch) settle(error)
+      const error = await this.#commit(batch)
+      if (!error) for (const { settle } of batch) settle(null)
+      // One call's row that cannot be written must not cost others their answers, so each is tried alone.
+      else if (batch.length > 1) for (const one of batch) one.settle(await this.#commit([one]))
+      else batch[0]?.settle(error)
+    }
+  }
+
+  async #commit(batch: readonly Waiting[]): Promise<unknown> {
+    try {
+      const logged = await this.#platform.database.transact(system(), async (tx) => {
+        const rows = await write(tx, batch)
+        await announce(this.#platform, tx, rows)
+        return rows
+      })
+      deliver(this.#platform, logged)
+      return null
+    } catch (error) {
+      this.#platform.log.error({ err: error, rows: batch.length }, 'the request log could not be written')
+      return error
     }
   }
 

@@ -1,16 +1,17 @@
-import { z } from 'zod'
 import { builder } from '../../graphql/builder.ts'
 import { inherited } from '../../graphql/rules.ts'
 import { parse } from '../../kernel/operation.ts'
-import { nodeId } from '../../kernel/nodeId.ts'
 import { scope } from '../../kernel/rule.ts'
+import { memberOf } from '../organizations/schema.ts'
+import { callStatuses, recordsFilter, requestLogWhere, usageWhere } from './recordsFilter.ts'
+import { watchCalls } from './watchCalls.ts'
 
 const read = scope('mcp:read')
 const readUsage = scope('user:read')
 
-// A user's UUID or node id; anything else is an error with its path, never a database error.
-const uuid = (text: string | number): string =>
-  parse(z.object({ userId: nodeId('User') }), { userId: String(text) }).userId
+// Arguments that were not given are not there at all.
+const filterOf = (args: object): object =>
+  Object.fromEntries(Object.entries(args).filter(([name]) => !['first', 'last', 'after', 'before'].includes(name)))
 
 const RequestLogEntry = builder.prismaNode('RequestLog', {
   name: 'RequestLogEntry',
@@ -38,10 +39,7 @@ const RequestLogEntry = builder.prismaNode('RequestLog', {
   }),
 })
 
-const CallStatus = builder.enumType('CallStatus', {
-  values: ['ok', 'tool_error', 'denied', 'upstream_error', 'upstream_timeout', 'cancelled'] as const,
-  description: 'How a call ended.',
-})
+const CallStatus = builder.enumType('CallStatus', { values: callStatuses, description: 'How a call ended.' })
 
 builder.queryField('requestLog', (t) =>
   t.prismaConnection({
@@ -63,15 +61,7 @@ builder.queryField('requestLog', (t) =>
     resolve: (query, _root, args, { tx }) =>
       tx.requestLog.findMany({
         ...query,
-        where: {
-          ...(args.service ? { serviceSlug: args.service } : {}),
-          ...(args.tool ? { tool: args.tool } : {}),
-          ...(args.userId ? { userId: uuid(args.userId) } : {}),
-          ...(args.status ? { status: args.status } : {}),
-          ...(args.from || args.until
-            ? { createdAt: { ...(args.from ? { gte: args.from } : {}), ...(args.until ? { lt: args.until } : {}) } }
-            : {}),
-        },
+        where: requestLogWhere(parse(recordsFilter, filterOf(args))),
         orderBy: { id: 'desc' },
       }),
   }),
@@ -79,7 +69,7 @@ builder.queryField('requestLog', (t) =>
 
 const Usage = builder.prismaNode('UsageDaily', {
   name: 'Usage',
-  description: 'Calls of one tool by one user on one day (UTC).',
+  description: 'Calls of one tool by one user on one day (UTC) that ended one way.',
   id: { field: 'id', rule: readUsage },
   select: { id: true },
   fields: (t) => ({
@@ -92,6 +82,11 @@ const Usage = builder.prismaNode('UsageDaily', {
     service: t.exposeString('serviceSlug', { rule: readUsage, nullable: false }),
     tool: t.exposeString('tool', { rule: readUsage, nullable: false }),
     userId: t.exposeString('userId', { rule: readUsage, nullable: false }),
+    status: t.exposeString('status', {
+      rule: readUsage,
+      nullable: false,
+      description: 'How these calls ended; `unknown` for those counted before it was told apart.',
+    }),
     calls: t.exposeInt('calls', { rule: readUsage, nullable: false }),
     errors: t.exposeInt('errors', { rule: readUsage, nullable: false }),
     totalDurationMs: t.float({
@@ -114,21 +109,34 @@ builder.queryField('usage', (t) =>
       service: t.arg.string({ rule: inherited, description: 'Slug of a service.' }),
       tool: t.arg.string({ rule: inherited }),
       userId: t.arg.id({ rule: inherited, description: 'UUID of a user.' }),
+      status: t.arg({ type: CallStatus, rule: inherited }),
       from: t.arg({ type: 'DateTime', rule: inherited, description: 'From this day on (UTC).' }),
       until: t.arg({ type: 'DateTime', rule: inherited, description: 'Up to this day (UTC), exclusive.' }),
     },
     resolve: (query, _root, args, { tx }) =>
       tx.usageDaily.findMany({
         ...query,
-        where: {
-          ...(args.service ? { serviceSlug: args.service } : {}),
-          ...(args.tool ? { tool: args.tool } : {}),
-          ...(args.userId ? { userId: uuid(args.userId) } : {}),
-          ...(args.from || args.until
-            ? { day: { ...(args.from ? { gte: args.from } : {}), ...(args.until ? { lt: args.until } : {}) } }
-            : {}),
-        },
+        where: usageWhere(parse(recordsFilter, filterOf(args))),
         orderBy: [{ day: 'desc' }, { id: 'desc' }],
       }),
+  }),
+)
+
+builder.subscriptionField('calls', (t) =>
+  t.prismaField({
+    type: RequestLogEntry,
+    rule: scope('mcp:admin'),
+    nullable: true,
+    description:
+      'Every call of the organisation as it is recorded, over server-sent events. It ends with the credential, and after the life of an access token in any case.',
+    args: {
+      service: t.arg.string({ rule: inherited, description: 'Slug of a service.' }),
+      tool: t.arg.string({ rule: inherited }),
+      userId: t.arg.id({ rule: inherited, description: 'UUID of a user.' }),
+      status: t.arg({ type: CallStatus, rule: inherited }),
+    },
+    subscribe: (_root, args, context) =>
+      watchCalls(context.platform, memberOf(context), parse(recordsFilter, filterOf(args)), context.signal),
+    resolve: (query, { id }, _args, { tx }) => tx.requestLog.findFirst({ ...query, where: { id } }),
   }),
 )

@@ -5,7 +5,7 @@ const secretName =
 // Forms that well-known issuers give their secrets, and the structure of a JWT.
 const secretValue =
   /mcp_sk_\w+|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*-----)?|Bearer\s+[\w.~+/=-]{8,}/g
-const email = /\b([\w.+-])[\w.+-]*@([\w-]+\.)+[\w-]{2,}\b/g
+const email = /\b([\w.+-])[\w.+-]*@((?:[\w-]+\.)+[\w-]{2,})\b/g
 
 const mask = '****'
 const maxDepth = 8
@@ -15,8 +15,14 @@ const maxText = 500
 const redactText = (text: string): string => {
   const bounded = text.length > maxText * 4 ? text.slice(0, maxText * 4) : text
   const clean = bounded.replace(secretValue, mask).replace(email, '$1***@$2')
-  return clean.length > maxText ? `${clean.slice(0, maxText)}…` : clean.replaceAll('\u0000', '')
+  return clean.length > maxText ? `${storable(clean)}…` : storable(clean)
 }
+
+// NUL, which no text of the database can hold, and halves of surrogate pairs, which no UTF-8 can: also those that cutting leaves.
+const unstorable = /\0|\p{Surrogate}/gu
+
+/** A text as the database can keep it, at most 500 characters long. */
+export const storable = (text: string): string => text.slice(0, maxText).replace(unstorable, '\ufffd')
 
 /** What of a call's arguments may be stored: secrets by name and by form become `****`, e-mail addresses are masked, size is bounded. */
 export function redact(value: unknown, depth = 0): Prisma.InputJsonValue | null {

@@ -1,9 +1,12 @@
 import { ProtocolError, type LoggingLevel, type ServerCapabilities, type Tool } from '@modelcontextprotocol/client'
 import { AppError } from '../../kernel/errors.ts'
 import { mayUse, toolAccess } from '../services/toolPolicy.ts'
-import { failureStatus, invalidParams, methodNotFound, unknownTool } from './relayErrors.ts'
+import { failureStatus, InvalidArguments, invalidParams, methodNotFound, unknownTool } from './relayErrors.ts'
 import { louder } from './relayLogging.ts'
-import type { CallRecord, CallStatus, Json, Passage } from './types.ts'
+import type { ArgumentChecks } from './argumentChecks.ts'
+import { isChanged, isNews } from './pins.ts'
+import { guardedAsk, holdsBack, refuseSecrets, refuseSecretsIn } from './relaySecrets.ts'
+import type { CallRecord, CallStatus, GatewayOptions, Json, Passage } from './types.ts'
 import type { Caller, Connection, UpstreamPool } from './upstream.ts'
 import { abandonable } from './upstreamDeadline.ts'
 import type { Ask, Notification } from './upstreamExchange.ts'
@@ -61,17 +64,30 @@ const subjects: Readonly<Record<string, string>> = {
 }
 const maxRounds = 8
 
-type RelayOptions = { pool: UpstreamPool; record: (entry: CallRecord) => Promise<void>; clock: () => Date }
+type RelayOptions = {
+  pool: UpstreamPool
+  checks: ArgumentChecks
+  record: (entry: CallRecord) => Promise<void>
+  admit: ((passage: Passage) => Promise<() => void>) | undefined
+  pin: GatewayOptions['pin']
+  clock: () => Date
+}
 
 /** The one path of every request to an upstream: policy, then the call, then its record, then the answer. */
 export class Relay {
   readonly #pool: UpstreamPool
+  readonly #checks: ArgumentChecks
   readonly #record: RelayOptions['record']
+  readonly #admit: RelayOptions['admit']
+  readonly #pin: RelayOptions['pin']
   readonly #clock: () => Date
 
-  constructor({ pool, record, clock }: RelayOptions) {
+  constructor({ pool, checks, record, admit, pin, clock }: RelayOptions) {
     this.#pool = pool
+    this.#checks = checks
     this.#record = record
+    this.#admit = admit
+    this.#pin = pin
     this.#clock = clock
   }
 
@@ -83,20 +99,53 @@ export class Relay {
     if (method !== 'tools/call' && !forwarded.includes(method))
       throw new ProtocolError(methodNotFound, 'Method not found')
     const work = (): Promise<Json> =>
-      method === 'tools/call' ? this.#call(passage, params, downstream) : this.#forward(passage, request, downstream)
-    return method in subjects ? this.#recorded(passage, request, downstream, work) : work()
+      this.#admitted(passage, () =>
+        method === 'tools/call' ? this.#call(passage, params, downstream) : this.#forward(passage, request, downstream),
+      )
+    return Object.hasOwn(subjects, method) ? this.#recorded(passage, request, downstream, work) : work()
   }
 
   /** The tools that this caller may call. */
   async tools(passage: Passage, { caller, signal }: Pick<Downstream, 'caller' | 'signal'>): Promise<Tool[]> {
     const { tools } = await this.#connected(passage, caller, signal, (connection) => connection.tools.list())
+    await this.#noted(passage, tools)
     return tools.filter((tool) => permitted(passage, tool))
   }
 
   /** One tool, if there is one of this name that this caller may call. */
-  async permittedTool(passage: Passage, name: string, { tools }: Connection): Promise<Tool | undefined> {
-    const tool = await tools.find(name)
+  async findTool(
+    passage: Passage,
+    name: string,
+    { caller, signal }: Pick<Downstream, 'caller' | 'signal'>,
+  ): Promise<Tool | undefined> {
+    // Said before the upstream is asked for its list, so that blocking a tool also works when the upstream is down.
+    if (passage.toolAccess.get(name) === 'BLOCKED' || passage.selection?.has(name) === false) return undefined
+    const tool = await this.#connected(passage, caller, signal, ({ tools }) => tools.find(name))
+    if (tool) await this.#noted(passage, [tool], { caller, signal })
     return tool && permitted(passage, tool) ? tool : undefined
+  }
+
+  /** Whether the service has such a method at all. */
+  async offers(
+    passage: Passage,
+    method: string,
+    { caller, signal }: Pick<Downstream, 'caller' | 'signal'>,
+  ): Promise<boolean> {
+    return this.#connected(passage, caller, signal, ({ session }) =>
+      Promise.resolve(isOffered(method, session.capabilities)),
+    )
+  }
+
+  /** Sees to it that what tools say of themselves is written down before anybody hears it. */
+  async #noted(passage: Passage, tools: readonly Tool[], one?: Pick<Downstream, 'caller' | 'signal'>): Promise<void> {
+    const { pins } = passage
+    if (!pins || !this.#pin || !tools.some((tool) => isNews(pins, tool))) return
+    // Of a service that nobody has looked at yet, everything is written down together.
+    const all = one && pins.size === 0
+    const said = all
+      ? (await this.#connected(passage, one.caller, one.signal, (connection) => connection.tools.list())).tools
+      : tools
+    await this.#pin(passage, said)
   }
 
   async #list(passage: Passage, params: Json, downstream: Downstream): Promise<Json> {
@@ -108,6 +157,7 @@ export class Relay {
       downstream.signal,
       ({ tools: catalogue }) => catalogue.list(),
     )
+    await this.#noted(passage, tools)
     const ttlMs = Math.max(0, freshUntil - this.#clock().getTime())
     return { tools: tools.filter((tool) => permitted(passage, tool)), ttlMs, cacheScope: 'private' }
   }
@@ -116,12 +166,10 @@ export class Relay {
     const name = params['name']
     if (typeof name !== 'string')
       throw new ProtocolError(invalidParams, 'Invalid params: the name of a tool is missing')
-    // Said before the upstream is asked for its list, so that blocking a tool also works when the upstream is down.
-    if (passage.toolAccess.get(name) === 'BLOCKED') throw unknownTool(name)
-    const tool = await this.#connected(passage, downstream.caller, downstream.signal, (connection) =>
-      this.permittedTool(passage, name, connection),
-    )
+    const tool = await this.findTool(passage, name, downstream)
     if (!tool) throw unknownTool(name)
+    const issues = this.#checks.issues(tool.inputSchema, params['arguments'] ?? {})
+    if (issues.length > 0) throw new InvalidArguments(name, issues)
     return this.#forward(passage, { method: 'tools/call', params }, downstream, tool.inputSchema)
   }
 
@@ -131,10 +179,13 @@ export class Relay {
     downstream: Downstream,
     inputSchema?: unknown,
   ): Promise<Json> {
-    const { caller, signal, logLevel, ask, notify } = downstream
+    const { caller, signal, logLevel, notify } = downstream
+    const ask = guardedAsk(passage, downstream.ask)
+    refuseSecrets(passage, params)
     const wanted = logLevel ?? (caller.era === 'legacy' ? 'debug' : undefined)
     const onNotification = (notification: Notification): void => {
       if (notification.method === 'notifications/message' && !louder(notification.params?.['level'], wanted)) return
+      if (holdsBack(passage, notification)) return
       notify(notification)
     }
     const options = {
@@ -151,6 +202,7 @@ export class Relay {
       const result = await this.#pool.request(passage.target, caller, method, sent, options).catch((error: unknown) => {
         throw discreet(error, passage.target)
       })
+      refuseSecretsIn(passage, result)
       if (result['resultType'] !== 'input_required' || downstream.multiRoundTrip) return privately(result)
       if (!ask) throw new AppError('UPSTREAM_ERROR', 'The service asks for input that this client cannot give.')
       if (round >= maxRounds) throw new AppError('UPSTREAM_ERROR', 'The service keeps asking for more input.')
@@ -165,6 +217,15 @@ export class Relay {
     work: (connection: Connection) => Promise<T>,
   ): Promise<T> {
     return this.#pool.use(target, caller, (connection) => abandonable(work(connection), signal), signal)
+  }
+
+  async #admitted(passage: Passage, work: () => Promise<Json>): Promise<Json> {
+    const leave = await this.#admit?.(passage)
+    try {
+      return await work()
+    } finally {
+      leave?.()
+    }
   }
 
   async #recorded(
@@ -198,8 +259,14 @@ export class Relay {
   }
 }
 
-const permitted = ({ actor, trusted, toolAccess: settings }: Passage, { name, annotations }: Tool): boolean =>
-  mayUse(actor.scopes, toolAccess({ setting: settings.get(name), trusted, annotations }))
+/** The one decision behind a tool's place in a list and the permission to call it, in collections too. */
+const permitted = (passage: Passage, tool: Tool): boolean => {
+  const { actor, trusted, toolAccess: settings, selection, safety, pins } = passage
+  if (selection?.has(tool.name) === false) return false
+  if (safety?.hideChangedTools && pins && isChanged(pins, tool)) return false
+  const setting = settings.get(tool.name)
+  return mayUse(actor.scopes, toolAccess({ setting, trusted, annotations: tool.annotations }))
+}
 
 /** Some upstreams repeat the token that they refuse, and a shared one is not for its users to see. */
 function discreet(error: unknown, { headers }: Passage['target']): unknown {
@@ -220,7 +287,8 @@ const privately = (result: Json): Json => ('cacheScope' in result ? { ...result,
 /** What a multi-round-trip upstream asks for, asked of a client that knows only requests. */
 async function answers({ inputRequests, requestState }: Json, ask: Ask): Promise<Json> {
   const asked = Object.entries((inputRequests ?? {}) as Record<string, { method?: unknown; params?: Json }>)
-  const inputResponses: Json = {}
-  for (const [key, { method, params }] of asked) inputResponses[key] = await ask({ method: String(method), params })
+  const given: [string, Json][] = []
+  for (const [key, { method, params }] of asked) given.push([key, await ask({ method: String(method), params })])
+  const inputResponses = Object.fromEntries(given)
   return { inputResponses, ...(requestState === undefined ? {} : { requestState }) }
 }

@@ -16,7 +16,7 @@ export const askable = (capabilities: ClientCapabilities): boolean =>
 
 /** An upstream may ask a client only for what the client said that it can do. */
 export function assertMayAsk(capabilities: ClientCapabilities, method: string): void {
-  const capability = needed[method]
+  const capability = Object.hasOwn(needed, method) ? needed[method] : undefined
   if (capability === undefined || capabilities[capability] === undefined)
     throw new ProtocolError(methodNotFound, 'Method not found')
 }

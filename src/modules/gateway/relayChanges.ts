@@ -1,28 +1,44 @@
 import { ProtocolError } from '@modelcontextprotocol/client'
-import type { Relay } from './relay.ts'
+import { AppError } from '../../kernel/errors.ts'
+import type { Place, Presence } from './place.ts'
 import type { ClientMemories, ClientMemory, ClientSession } from './relayClients.ts'
 import { invalidParams, wireError } from './relayErrors.ts'
 import { EventStream } from './relayStream.ts'
-import type { Json, Passage } from './types.ts'
-import type { Caller, UpstreamPool } from './upstream.ts'
-import type { ChangeEvent, UpstreamSession } from './upstreamSession.ts'
+import type { Json } from './types.ts'
+import type { Caller } from './upstream.ts'
+import type { ChangeEvent } from './upstreamSession.ts'
 
-export type Legacy = { relay: Relay; pool: UpstreamPool; memories: ClientMemories; passage: Passage; requestId: string }
+export type Legacy = {
+  place: Place
+  memories: ClientMemories
+  requestId: string
+  /** Takes one of the caller's places for streams, or throws; answers with what gives it back. */
+  enterStream: () => () => void
+}
 export type Client = { session: ClientSession | undefined; memory: ClientMemory | undefined }
 
 const maxWatched = 200
+/** How often it is asked whether somebody who only listens may still be there. */
+const confirmMs = 15_000
 
 export const failed = (status: number, code: number, message: string, headers: Record<string, string> = {}): Response =>
   Response.json({ jsonrpc: '2.0', id: null, error: { code, message } }, { status, headers })
 
-export const callerOf = (session: ClientSession | undefined): Caller => ({
+export const callerOf = ({ userId }: Place, session: ClientSession | undefined): Caller => ({
   era: 'legacy',
   capabilities: session?.capabilities ?? {},
+  who: userId,
 })
+
+/** Calls `leave` once the caller may no longer be at this place; answers with what ends the asking. */
+export function whileConfirmed(place: Place, leave: () => void): () => void {
+  const timer = setInterval(() => void place.confirm().catch(leave), confirmMs).unref()
+  return () => clearInterval(timer)
+}
 
 /** Begins or ends watching one resource. */
 export async function watch(
-  { pool, passage }: Legacy,
+  { place }: Legacy,
   { session, memory }: Client,
   method: string,
   { uri }: Json,
@@ -36,7 +52,8 @@ export async function watch(
   } else if (!stop) {
     if (memory && memory.watched.size >= maxWatched)
       throw new ProtocolError(invalidParams, `A client may watch ${maxWatched} resources at a time.`)
-    const unwatch = await pool.use(passage.target, callerOf(session), ({ session: upstream }) => upstream.watch(uri))
+    const presence = await place.open(callerOf(place, session))
+    const unwatch = await presence.watch(uri).finally(() => presence.release())
     if (memory) memory.watched.set(uri, unwatch)
     else unwatch()
   }
@@ -45,40 +62,46 @@ export async function watch(
 
 /** The stream on which a legacy client hears of changes, for as long as it stays. */
 export async function changes(
-  { pool, passage, requestId }: Legacy,
+  { place, requestId, enterStream }: Legacy,
   { session, memory }: Client,
   request: Request,
 ): Promise<Response> {
   if (!/text\/event-stream|\*\/\*/.test(request.headers.get('accept') ?? ''))
     return failed(406, -32000, 'Not Acceptable: Client must accept text/event-stream')
   if (!session) return failed(405, -32000, 'Method not allowed.', { allow: 'POST' })
+  let leaveStream = (): void => undefined
   try {
-    const hold = await pool.hold(passage.target, callerOf(session), request.signal)
-    const { session: upstream } = hold.connection
-    const stop = upstream.onChange((event) => {
+    leaveStream = enterStream()
+    const presence = await place.open(callerOf(place, session), request.signal)
+    const stop = presence.onChange((event) => {
       if (event.kind === 'lost') leave()
       else if (event.kind !== 'resource' || memory?.watched.has(event.uri))
         stream.send({ jsonrpc: '2.0', ...notificationOf(event) })
     })
-    if (memory) rewatch(memory, upstream)
+    if (memory) rewatch(memory, presence)
     const leave = (): void => {
+      stopAsking()
       stop()
-      hold.release()
+      leaveStream()
+      presence.release()
       stream.close()
     }
+    const stopAsking = whileConfirmed(place, leave)
     const stream = new EventStream(leave)
     request.signal.addEventListener('abort', leave, { once: true })
     if (request.signal.aborted) leave()
     return stream.response
   } catch (error) {
-    return Response.json({ jsonrpc: '2.0', id: null, error: wireError(error, requestId) }, { status: 502 })
+    leaveStream()
+    const status = error instanceof AppError ? error.status : 502
+    return Response.json({ jsonrpc: '2.0', id: null, error: wireError(error, requestId) }, { status })
   }
 }
 
 /** After the connection to the upstream has been lost, the client's watches go on on the new one. */
-function rewatch({ watched }: ClientMemory, upstream: UpstreamSession): void {
+function rewatch({ watched }: ClientMemory, presence: Presence): void {
   for (const [uri, stop] of watched) {
-    const watching = upstream.watch(uri)
+    const watching = presence.watch(uri)
     watching.catch(() => undefined)
     watched.set(uri, () => void watching.then((unwatch) => unwatch()).catch(() => undefined))
     stop()

@@ -1,8 +1,9 @@
 import type { ClientCapabilities, LoggingLevel } from '@modelcontextprotocol/client'
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import type { Place } from './place.ts'
 import type { Resumable } from './relayResumption.ts'
-import type { Json, Passage } from './types.ts'
+import type { Json } from './types.ts'
 
 const maxClients = 10_000
 const maxSessionIdLength = 2000
@@ -59,16 +60,16 @@ export type ClientMemory = {
   streams: Resumable
 }
 
-const keyOf = ({ actor, serviceId }: Passage, { nonce }: ClientSession): string =>
-  JSON.stringify([actor.orgId, actor.userId, serviceId, nonce])
+// The credential is part of it: a session id grants nothing, not even to another key of the same person.
+const keyOf = ({ owner }: Place, { nonce }: ClientSession): string => JSON.stringify([owner, nonce])
 
 /** The memories of many clients, each found only together with the caller whose it is; the oldest idle ones are lost. */
 export class ClientMemories {
   readonly #memories = new Map<string, ClientMemory>()
   readonly #ended = new Set<string>()
 
-  of(passage: Passage, session: ClientSession): ClientMemory {
-    const key = keyOf(passage, session)
+  of(place: Place, session: ClientSession): ClientMemory {
+    const key = keyOf(place, session)
     const memory = this.#memories.get(key) ?? {
       logLevel: undefined,
       watched: new Map(),
@@ -83,12 +84,12 @@ export class ClientMemories {
   }
 
   /** Whether the client ended the session. Another instance does not know; there the session just goes on. */
-  hasEnded(passage: Passage, session: ClientSession): boolean {
-    return this.#ended.has(keyOf(passage, session))
+  hasEnded(place: Place, session: ClientSession): boolean {
+    return this.#ended.has(keyOf(place, session))
   }
 
-  forget(passage: Passage, session: ClientSession): void {
-    const key = keyOf(passage, session)
+  forget(place: Place, session: ClientSession): void {
+    const key = keyOf(place, session)
     this.#ended.add(key)
     const [oldest] = this.#ended
     if (this.#ended.size > maxClients && oldest !== undefined) this.#ended.delete(oldest)

@@ -1,5 +1,5 @@
 import { ProtocolError } from '@modelcontextprotocol/client'
-import { AppError } from '../../kernel/errors.ts'
+import { AppError, badInput, type InputIssue } from '../../kernel/errors.ts'
 import type { CallStatus } from './types.ts'
 import { Cancelled } from './upstreamErrors.ts'
 
@@ -11,6 +11,21 @@ export const internalError = -32603
 export const unknownTool = (name: string): ProtocolError => new UnknownTool(invalidParams, `Tool ${name} not found`)
 
 export class UnknownTool extends ProtocolError {}
+
+/** Arguments that the tool's own input schema refuses; the upstream has not seen them. */
+export class InvalidArguments extends ProtocolError {
+  readonly issues: InputIssue[]
+
+  constructor(tool: string, issues: InputIssue[]) {
+    const said = issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')
+    super(invalidParams, `Invalid arguments for tool ${tool}: ${said}`, { code: 'BAD_USER_INPUT', issues })
+    this.issues = issues
+  }
+}
+
+/** A credential where the organisation lets none pass; on its way to the upstream, or back. */
+export class SecretInArguments extends InvalidArguments {}
+export class SecretInAnswer extends AppError {}
 
 export type WireError = { code: number; message: string; data?: unknown }
 
@@ -28,7 +43,12 @@ export function wireError(error: unknown, requestId: string): WireError {
     return {
       code: internalError,
       message: prefix === undefined ? error.message : `${prefix}: ${error.message}`,
-      data: { ...error.extensions, code: error.code, requestId },
+      data: {
+        ...error.extensions,
+        ...(error.retryAfterSeconds === undefined ? {} : { retryAfterSeconds: error.retryAfterSeconds }),
+        code: error.code,
+        requestId,
+      },
     }
   }
   if (error instanceof Cancelled) return { code: internalError, message: 'Cancelled', data: { requestId } }
@@ -38,6 +58,7 @@ export function wireError(error: unknown, requestId: string): WireError {
 /** The same failure for the control plane. */
 export function domainError(error: unknown): unknown {
   if (error instanceof UnknownTool) return new AppError('NOT_FOUND', 'No such tool.')
+  if (error instanceof InvalidArguments) return badInput(error.issues)
   if (!(error instanceof ProtocolError)) return error
   const extensions = { upstreamCode: error.code }
   if (error.code === invalidParams) return new AppError('BAD_USER_INPUT', error.message, { extensions, cause: error })
@@ -47,6 +68,9 @@ export function domainError(error: unknown): unknown {
 /** How a call that threw goes into the request log. */
 export function failureStatus(error: unknown): CallStatus {
   if (error instanceof UnknownTool) return 'denied'
+  if (error instanceof SecretInArguments || error instanceof SecretInAnswer) return 'blocked'
+  if (error instanceof InvalidArguments) return 'invalid_arguments'
   if (error instanceof Cancelled) return 'cancelled'
+  if (error instanceof AppError && error.code === 'RATE_LIMITED') return 'limited'
   return error instanceof AppError && error.code === 'UPSTREAM_TIMEOUT' ? 'upstream_timeout' : 'upstream_error'
 }

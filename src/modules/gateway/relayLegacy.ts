@@ -15,7 +15,8 @@ import type { Ask } from './upstreamExchange.ts'
 
 /** Revisions that are begun with `initialize`, newest first. */
 const versions = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05', '2024-10-07'] as const
-const maxBatch = 20
+/** Messages of one JSON-RPC batch. */
+export const maxBatch = 20
 /** Clients of earlier revisions do not know an event without content. */
 const resumableSince = '2025-11-25'
 
@@ -45,13 +46,13 @@ export async function serveLegacy(legacy: Legacy, request: Request, body: unknow
     return failed(400, -32000, `Bad Request: Unsupported protocol version (supported versions: ${versions.join(', ')})`)
   const sessionId = request.headers.get('mcp-session-id')
   const session = sessionId === null ? undefined : readSessionId(sessionId)
-  if (sessionId !== null && (!session || legacy.memories.hasEnded(legacy.passage, session)))
+  if (sessionId !== null && (!session || legacy.memories.hasEnded(legacy.place, session)))
     return failed(404, -32001, 'Session not found')
-  const client: Client = { session, memory: session && legacy.memories.of(legacy.passage, session) }
+  const client: Client = { session, memory: session && legacy.memories.of(legacy.place, session) }
   if (request.method === 'GET')
     return resumed(client.memory?.streams, request.headers.get('last-event-id')) ?? changes(legacy, client, request)
   if (request.method === 'DELETE') {
-    if (session) legacy.memories.forget(legacy.passage, session)
+    if (session) legacy.memories.forget(legacy.place, session)
     return new Response(null, { status: session ? 200 : 405 })
   }
   if (request.method !== 'POST') return failed(405, -32000, 'Method not allowed.', { allow: 'GET, POST, DELETE' })
@@ -107,23 +108,17 @@ async function batch(legacy: Legacy, client: Client, request: Request, body: rea
 const isRequest = (message: Incoming): message is Extract<Incoming, { id: string | number; method: string }> =>
   'method' in message && 'id' in message
 
-async function initialize(
-  { pool, passage, requestId }: Legacy,
-  { id: messageId, params }: JSONRPCRequest,
-): Promise<Response> {
+async function initialize({ place, requestId }: Legacy, { id: messageId, params }: JSONRPCRequest): Promise<Response> {
   const asked = versions.find((version) => version === params?.['protocolVersion']) ?? versions[0]
   const sessionId = mintSessionId(asked, params?.['capabilities'])
   try {
-    const { session } = await pool.use(
-      passage.target,
-      callerOf(readSessionId(sessionId)),
-      async (connection) => connection,
-    )
+    const presence = await place.open(callerOf(place, readSessionId(sessionId)), undefined, 'describe')
+    presence.release()
     const result = {
       protocolVersion: asked,
-      capabilities: announced(session.capabilities),
-      serverInfo: session.serverInfo,
-      ...(session.instructions === undefined ? {} : { instructions: session.instructions }),
+      capabilities: announced(presence.capabilities),
+      serverInfo: presence.serverInfo,
+      ...(presence.instructions === undefined ? {} : { instructions: presence.instructions }),
     }
     return Response.json({ jsonrpc: '2.0', id: messageId, result }, { headers: { 'mcp-session-id': sessionId } })
   } catch (error) {
@@ -174,18 +169,17 @@ async function perform(
   send: ((message: object) => void) | undefined,
   interrupt: ((retryMs: number) => void) | undefined,
 ): Promise<Json> {
-  const { relay, passage, requestId } = legacy
+  const { place, requestId } = legacy
   if (method === 'logging/setLevel') return setLevel(legacy, client, params)
   if (method === 'resources/subscribe' || method === 'resources/unsubscribe')
     return watch(legacy, client, method, params)
   const capabilities = (send && client.session?.capabilities) ?? {}
-  return relay.answer(
-    passage,
+  return place.answer(
     { method, params },
     {
       requestId,
       signal,
-      caller: { era: 'legacy', capabilities },
+      caller: { era: 'legacy', capabilities, who: place.userId },
       logLevel: client.memory?.logLevel,
       multiRoundTrip: false,
       notify: (notification) => send?.({ jsonrpc: '2.0', ...notification }),
@@ -221,10 +215,11 @@ const asking =
   }
 
 /** The upstream is set no quieter than anybody who shares its connection wants; what is too quiet is left out here. */
-async function setLevel({ pool, passage }: Legacy, { session, memory }: Client, { level }: Json): Promise<Json> {
+async function setLevel({ place }: Legacy, { session, memory }: Client, { level }: Json): Promise<Json> {
   if (!isLoggingLevel(level)) throw new ProtocolError(invalidParams, 'Invalid params: no such logging level')
   if (memory) memory.logLevel = level
-  await pool.use(passage.target, callerOf(session), ({ session: upstream }) => upstream.hearFrom(level))
+  const presence = await place.open(callerOf(place, session))
+  await presence.hearFrom(level).finally(() => presence.release())
   return {}
 }
 

@@ -10,61 +10,69 @@ import {
   type ServerEvent,
 } from '@modelcontextprotocol/server'
 import type { ClientCapabilities } from '@modelcontextprotocol/client'
-import { isOffered, type Relay } from './relay.ts'
+import type { Place, Presence } from './place.ts'
+import { isOffered } from './relay.ts'
+import { whileConfirmed } from './relayChanges.ts'
 import { wireError } from './relayErrors.ts'
 import { isLoggingLevel } from './relayLogging.ts'
-import type { Parking } from './relayParking.ts'
-import type { Json, Passage } from './types.ts'
+import type { Json } from './types.ts'
 import { mismatchedHeader } from './upstreamHeaders.ts'
-import type { Hold, UpstreamPool } from './upstream.ts'
+import type { Caller } from './upstream.ts'
 import type { ChangeEvent } from './upstreamSession.ts'
 
-type Modern = { relay: Relay; pool: UpstreamPool; parking: Parking; passage: Passage; requestId: string }
+type Modern = { place: Place; requestId: string; enterStream: () => () => void }
 
 /**
  * Serves one request of the 2026-07-28 revision. The SDK checks the envelope and the headers, answers discovery and
- * frames the answer; every other method falls through to the relay.
+ * frames the answer; every other method falls through to the place.
  */
 export async function serveModern(modern: Modern, request: Request, parsedBody: unknown): Promise<Response> {
-  const { pool, passage, requestId } = modern
-  let hold: Hold
+  const { place, requestId, enterStream } = modern
+  const method = String((parsedBody as Json | null)?.['method'])
+  const caller: Caller = { era: 'modern', capabilities: capabilitiesOf(parsedBody), who: place.userId }
+  const listening = method === 'subscriptions/listen'
+  let leaveStream = (): void => undefined
+  let presence: Presence
   try {
-    hold = await pool.hold(passage.target, { era: 'modern', capabilities: capabilitiesOf(parsedBody) }, request.signal)
+    if (listening) leaveStream = enterStream()
+    presence = await place.open(caller, request.signal, method === 'server/discover' ? 'describe' : 'answer')
   } catch (error) {
+    leaveStream()
     return Response.json({ jsonrpc: '2.0', id: requestIdOf(parsedBody), error: wireError(error, requestId) })
   }
   let held = true
   let subscribed = false
   const release = (): void => {
-    if (held) hold.release()
+    if (held) presence.release()
     held = false
+    leaveStream()
   }
-  const { session } = hold.connection
   const bus = {
     publish: () => undefined,
     subscribe(listener: (event: ServerEvent) => void) {
       subscribed = true
-      const stop = session.onChange((event) => {
-        if (event.kind === 'lost') void handler.close()
+      const leave = (): void => void handler.close()
+      const stopAsking = whileConfirmed(place, leave)
+      const stop = presence.onChange((event) => {
+        if (event.kind === 'lost') leave()
         else listener(asServerEvent(event))
       })
-      const watching = resourcesOf(parsedBody).map((uri) => session.watch(uri))
+      const watching = resourcesOf(parsedBody).map((uri) => presence.watch(uri))
       for (const watch of watching) watch.catch(() => undefined)
       return () => {
+        stopAsking()
         stop()
         for (const watch of watching) void watch.then((unwatch) => unwatch()).catch(() => undefined)
         release()
       }
     },
   }
-  const method = String((parsedBody as Json | null)?.['method'])
-  const listening = method === 'subscriptions/listen'
-  const mismatch = method === 'tools/call' ? await mismatched(modern, hold, request, parsedBody) : undefined
+  const mismatch = method === 'tools/call' ? await mismatched(modern, caller, request, parsedBody) : undefined
   if (mismatch) {
     release()
     return mismatch
   }
-  const handler = createMcpHandler(() => instance(modern, method, session), { legacy: 'reject', bus })
+  const handler = createMcpHandler(() => instance(modern, method, presence), { legacy: 'reject', bus })
   try {
     const response = await handler.fetch(request, { parsedBody })
     // A subscription to nothing is answered and over at once.
@@ -78,13 +86,13 @@ export async function serveModern(modern: Modern, request: Request, parsedBody: 
 
 /** The SDK checks the headers that every request has; those that a tool's own schema demands are checked here. */
 async function mismatched(
-  { relay, passage }: Modern,
-  { connection }: Hold,
+  { place }: Modern,
+  caller: Caller,
   request: Request,
   body: unknown,
 ): Promise<Response | undefined> {
   const params = (body as Json)['params'] as Json | undefined
-  const tool = await relay.permittedTool(passage, String(params?.['name']), connection).catch(() => undefined)
+  const tool = await place.permittedTool(String(params?.['name']), caller, request.signal).catch(() => undefined)
   const name = tool && mismatchedHeader(tool.inputSchema, params?.['arguments'], request.headers)
   if (name === undefined) return undefined
   const error = { code: headerMismatch, message: `Bad Request: the header ${name} and the request body disagree` }
@@ -93,13 +101,13 @@ async function mismatched(
 
 const headerMismatch = -32020
 
-function instance(modern: Modern, method: string, session: Hold['connection']['session']): Server {
-  const server = new Server(session.serverInfo, {
-    capabilities: announced(session.capabilities),
-    ...(session.instructions === undefined ? {} : { instructions: session.instructions }),
+function instance(modern: Modern, method: string, presence: Presence): Server {
+  const server = new Server(presence.serverInfo, {
+    capabilities: announced(presence.capabilities),
+    ...(presence.instructions === undefined ? {} : { instructions: presence.instructions }),
   })
   // Without a handler the SDK answers 404 and -32601 by itself.
-  if (isOffered(method, session.capabilities))
+  if (isOffered(method, presence.capabilities))
     server.fallbackRequestHandler = (request, context) => relayed(modern, request, context)
   return server
 }
@@ -120,7 +128,7 @@ export const announced = ({
 })
 
 async function relayed(
-  { relay, parking, passage, requestId }: Modern,
+  { place, requestId }: Modern,
   request: JSONRPCRequest,
   { mcpReq }: ServerContext,
 ): Promise<Json> {
@@ -135,19 +143,17 @@ async function relayed(
     ...(requestState === undefined ? {} : { requestState }),
   }
   try {
-    return await parking.answer(
-      passage,
+    return await place.answer(
       { method: request.method, params },
       {
         requestId,
         signal,
-        caller: { era: 'modern', capabilities },
+        caller: { era: 'modern', capabilities, who: place.userId },
         logLevel: isLoggingLevel(level) ? level : undefined,
         multiRoundTrip: true,
         // A notification that this client did not ask for, or that comes after it has gone, is nobody's loss.
         notify: (notification) => void notify(notification).catch(() => undefined),
       },
-      relay,
     )
   } catch (error) {
     const { code, message, data } = wireError(error, requestId)

@@ -16,6 +16,8 @@ export type Fetch = (url: string | URL, init?: RequestInit & AnswerBounds) => Pr
  */
 export type UpstreamTarget = {
   key: string
+  /** The service, whoever calls it: what is known of its health is known to all its callers. Default: `key`. */
+  upstream?: string
   endpoint: URL
   /** The only headers, beside those of the protocol, that the upstream ever receives. */
   headers: ReadonlyMap<string, Secret>
@@ -24,6 +26,10 @@ export type UpstreamTarget = {
   /** Of a credential that can be renewed: whether `headers` now hold another value than the one that was refused with 401. */
   renew?: (refused: string) => Promise<boolean>
 }
+
+/** What is known of one tool: the fingerprint that was accepted, and another one that waits for it. */
+export type Pin = { accepted: string | null; pending: string | null }
+export type PinBook = ReadonlyMap<string, Pin>
 
 /** All that the gateway knows about one caller at one service. */
 export type Passage = {
@@ -36,9 +42,50 @@ export type Passage = {
   /** What admins decided, by tool name. */
   toolAccess: ReadonlyMap<string, ToolAccess>
   target: UpstreamTarget
+  /** What the tools said of themselves before, and what they say now that was not accepted. Absent: nobody keeps it. */
+  pins?: PinBook
+  /** What the organisation asks beyond the rules that always hold. */
+  safety?: { blockSecrets: boolean; hideChangedTools: boolean }
+  /** The tools that a collection chose; no other one is there. Absent: all of them. */
+  selection?: ReadonlySet<string> | undefined
+  /** Rejects once this caller may no longer be here, or the way has changed; for those who only listen. */
+  confirm: () => Promise<void>
 }
 
-export type CallStatus = 'ok' | 'tool_error' | 'denied' | 'upstream_error' | 'upstream_timeout' | 'cancelled'
+/** One of the services behind a gathering, or why it is not there. */
+export type Gathered = { slug: string } & (
+  { passage: Passage; error?: undefined } | { passage?: undefined; error: unknown }
+)
+
+/** Several services of an organisation that a client sees as one: all of them, or those of a collection. */
+export type Gathering = {
+  actor: Member
+  orgId: string
+  /** Names it among the caller's places. */
+  key: string
+  title: string
+  description: string
+  /** A collection is of tools alone. */
+  toolsOnly: boolean
+  /** In the order of their slugs. */
+  all(): Promise<readonly Gathered[]>
+  /** Throws `NOT_FOUND` for one that is not there, or the reason why it cannot be used. */
+  one(slug: string): Promise<Passage>
+}
+
+export type CallStatus =
+  | 'ok'
+  | 'tool_error'
+  | 'denied'
+  /** Over a limit. */
+  | 'limited'
+  /** Not what the tool's input schema says. */
+  | 'invalid_arguments'
+  /** A credential was in the arguments or in the answer, where the organisation lets none pass. */
+  | 'blocked'
+  | 'upstream_error'
+  | 'upstream_timeout'
+  | 'cancelled'
 
 /** What is known of one call once it has ended. `arguments` are as the caller sent them: redact before storing. */
 export type CallRecord = {
@@ -61,13 +108,18 @@ export type ToolCall = {
   onProgress?: ((progress: Progress) => void) | undefined
 }
 
+export type HandleOptions = {
+  /** Charged for the messages of a batch after its first, before any of them is answered. */
+  charge?: (messages: number) => Promise<void>
+}
+
 export type Gateway = {
   /** The tools that this caller may call, in the upstream's order. */
   listTools(passage: Passage, options?: { signal?: AbortSignal }): Promise<Tool[]>
   /** Throws `AppError`: `NOT_FOUND` for a tool that is absent or not the caller's, `UPSTREAM_*`, `BAD_USER_INPUT`. */
   callTool(passage: Passage, call: ToolCall): Promise<CallToolResult>
   /** Streamable HTTP for ordinary MCP clients, both eras. The credential was checked before. */
-  handle(passage: Passage, request: Request): Promise<Response>
+  handle(at: Passage | Gathering, request: Request, options?: HandleOptions): Promise<Response>
   /** Forgets what is pooled for this upstream, for instance after its service or credential changed. */
   forget(targetKey: string): void
   close(): Promise<void>
@@ -84,6 +136,8 @@ export type GatewayLimits = {
   maxPool: number
   /** For one answer of an upstream, everything streamed before it included. */
   maxResultBytes: number
+  /** For each service of a gathering, to contribute to one answer. */
+  fanOutMs: number
 }
 
 export type GatewayOptions = {
@@ -91,6 +145,14 @@ export type GatewayOptions = {
   fetch: Fetch
   /** Resolves once the entry is durable; the answer waits for it. */
   record: (entry: CallRecord) => Promise<void>
+  /** Resolves once it is written down what these tools say of themselves. */
+  pin?: (passage: Passage, tools: readonly Tool[]) => Promise<void>
+  admission?: {
+    /** Resolves with what to call when the call has ended; rejects with `RATE_LIMITED`. */
+    call: (passage: Passage) => Promise<() => void>
+    /** The same for a stream on which a client only listens. */
+    stream: (credentialId: string) => () => void
+  }
   clock?: () => Date
   limits: GatewayLimits
   /** For events that no caller is told of. `error` is its name and code alone: the SDK quotes payloads in its messages. */

@@ -2,6 +2,7 @@ import { ProtocolError, type ClientCapabilities } from '@modelcontextprotocol/cl
 import { AppError } from '../../kernel/errors.ts'
 import type { Fetch, GatewayLimits, GatewayOptions, Json, UpstreamTarget } from './types.ts'
 import { ToolCatalogue } from './upstreamCatalogue.ts'
+import { Breakers } from './upstreamBreaker.ts'
 import { abandonable, signalled } from './upstreamDeadline.ts'
 import { asUpstreamFailure, reasonOf, SessionExpired } from './upstreamErrors.ts'
 import { Gate } from './upstreamGate.ts'
@@ -11,8 +12,8 @@ import { Verdicts, type Era, type Plan } from './upstreamVerdicts.ts'
 /** 2026-07-28: the upstream does not speak the revision it was thought to. It has not looked at the request. */
 const unsupportedProtocolVersion = -32022
 
-/** The client on whose behalf an upstream is used, as far as it matters there. */
-export type Caller = { era: Era; capabilities: ClientCapabilities }
+/** The client on whose behalf an upstream is used, as far as it matters there; `who` is its user. */
+export type Caller = { era: Era; capabilities: ClientCapabilities; who: string }
 export type Connection = { session: UpstreamSession; tools: ToolCatalogue }
 /** A connection that stays open until it is released. */
 export type Hold = { connection: Connection; release: () => void }
@@ -28,7 +29,7 @@ type Entry = {
 
 /**
  * The connections to all upstreams. One for each target, and on legacy upstreams, which are told once what their client
- * can do, one for each set of client capabilities; opened at the first use, closed when idle, bounded in number.
+ * can do, one for each set of client capabilities and, where they can be asked anything, each user; opened at the first use, closed when idle, bounded in number.
  */
 export class UpstreamPool {
   readonly #fetch: Fetch
@@ -39,6 +40,7 @@ export class UpstreamPool {
   readonly #entries = new Map<string, Entry>()
   readonly #gates = new Map<string, { gate: Gate; users: number }>()
   readonly #verdicts: Verdicts
+  readonly #breakers = new Breakers()
   #closed = false
 
   constructor({
@@ -83,7 +85,13 @@ export class UpstreamPool {
     held.users++
     try {
       return await held.gate.through(
-        () => this.use(target, caller, ({ session }) => session.request(method, params, options), signal),
+        () =>
+          this.use(
+            target,
+            caller,
+            ({ session }) => this.#breakers.run(upstreamOf(target), () => session.request(method, params, options)),
+            signal,
+          ),
         signal,
       )
     } finally {
@@ -132,7 +140,7 @@ export class UpstreamPool {
     if (this.#closed) throw new AppError('SERVICE_UNAVAILABLE', 'The gateway is shutting down.')
     const capabilities = askable(caller.capabilities)
     const plan = this.#verdicts.plan(target.key, caller.era)
-    const key = keyOf(target, plan.era, capabilities)
+    const key = keyOf(target, plan.era, capabilities, caller.who)
     const held = this.#entries.get(key)
     if (held) {
       this.#entries.delete(key)
@@ -140,11 +148,11 @@ export class UpstreamPool {
       return held
     }
     this.#makeRoom()
-    const opening = this.#open(target, capabilities, plan)
+    const opening = this.#breakers.run(upstreamOf(target), () => this.#open(target, capabilities, plan))
     const entry: Entry = { key, target: target.key, opening, users: 0, idle: undefined, retired: false }
     this.#entries.set(key, entry)
     opening.then(
-      ({ session }) => this.#refile(entry, keyOf(target, session.era, capabilities)),
+      ({ session }) => this.#refile(entry, keyOf(target, session.era, capabilities, caller.who)),
       // A failed opening is not kept: the next caller tries anew.
       () => this.#remove(entry),
     )
@@ -208,6 +216,8 @@ export class UpstreamPool {
   }
 }
 
+const upstreamOf = ({ upstream, key }: UpstreamTarget): string => upstream ?? key
+
 const isOutdated = (error: unknown): boolean =>
   error instanceof ProtocolError && error.code === unsupportedProtocolVersion
 
@@ -218,9 +228,15 @@ const askable = ({ elicitation, sampling, roots }: ClientCapabilities): ClientCa
   ...(roots ? { roots } : {}),
 })
 
-/** A modern upstream is told at each request what the client can do, so one connection serves all. */
-const keyOf = ({ key }: UpstreamTarget, era: Era | 'unknown', capabilities: ClientCapabilities): string =>
-  era === 'modern' ? key : `${key}\n${era}\n${canonical(capabilities)}`
+/**
+ * A modern upstream is told at each request what the client can do, so one connection serves all. A legacy upstream may
+ * ask outside the stream of any request; a connection on which it can is one user's alone, so that nobody hears what was
+ * meant for somebody else.
+ */
+const keyOf = ({ key }: UpstreamTarget, era: Era | 'unknown', capabilities: ClientCapabilities, who: string): string =>
+  era === 'modern'
+    ? key
+    : JSON.stringify([key, era, canonical(capabilities), Object.keys(capabilities).length > 0 ? who : null])
 
 /** The same text for the same capabilities, in whatever order they were written. */
 function canonical(value: unknown): string {

@@ -98,7 +98,10 @@ export class ToolCatalogue {
       }
     const now = this.#now()
     const freshMs = Math.min(ttlMs ?? defaultFreshMs, maxFreshMs)
-    return { tools, byName: new Map(tools.map((tool) => [tool.name, tool])), fetchedAt: now, freshUntil: now + freshMs }
+    // The first of two tools with one name is the one that is listed, judged and called by.
+    const byName = new Map<string, Tool>()
+    for (const tool of tools) if (!byName.has(tool.name)) byName.set(tool.name, tool)
+    return { tools: [...byName.values()], byName, fetchedAt: now, freshUntil: now + freshMs }
   }
 
   async #page(cursor: string | undefined): Promise<z.infer<typeof page>> {

@@ -17,7 +17,7 @@ const encode = (value: string): string =>
 
 /** The headers that repeat parts of a 2026-07-28 request, so that a proxy can route it unread. */
 export function standardHeaders(method: string, params: Json, inputSchema?: unknown): Record<string, string> {
-  const source = nameSource[method]
+  const source = Object.hasOwn(nameSource, method) ? nameSource[method] : undefined
   const name = source === undefined ? undefined : params[source]
   return {
     'mcp-method': method,

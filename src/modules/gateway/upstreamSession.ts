@@ -224,7 +224,7 @@ export class UpstreamSession {
 
   /** What came outside a request's own stream: changes for everybody, progress for the request that it names. */
   #hear({ method, params }: Notification): void {
-    const kind = changeKinds[method]
+    const kind = Object.hasOwn(changeKinds, method) ? changeKinds[method] : undefined
     if (kind) this.#emit({ kind })
     else if (method === 'notifications/resources/updated' && typeof params?.['uri'] === 'string')
       this.#emit({ kind: 'resource', uri: params['uri'], params })

@@ -52,6 +52,7 @@ export function passage({
       endpoint: new URL(url),
       headers: new Map(token === undefined ? [] : [['authorization', new Secret(`Bearer ${token}`)]]),
     },
+    confirm: () => Promise.resolve(),
   }
 }
 
@@ -82,6 +83,7 @@ export async function mount(limits: Partial<GatewayLimits> = {}, fetch: Fetch = 
       poolIdleMs: 30_000,
       maxPool: 100,
       maxResultBytes: 4_000_000,
+      fanOutMs: 1000,
       ...limits,
     },
   })
