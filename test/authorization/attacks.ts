@@ -24,7 +24,10 @@ export type Attack = {
   variables: (value: string) => Record<string, unknown>
 }
 
-/** What a value of another name is, so that nothing but the id decides the answer. Read when an attack is sent. */
+/**
+ * What a value of another name is (`name`, or `mutation.name` for one place alone), so that nothing but the id decides the
+ * answer. Read when an attack is sent.
+ */
 export const samples: Record<string, unknown> = {
   token: 'tok-1234567890abcdef',
   tool: 'echo',
@@ -90,7 +93,10 @@ function* attacksOn(kind: string, field: GraphQLField<unknown, unknown>): Genera
       const takesInner = kindOf(inner.name, inner.type)
       if (!takesInner) continue
       const rest = fields.filter((each) => each !== inner && (isRequired(each) || each.name in samples))
-      const values = () => Object.fromEntries(rest.map((each) => [each.name, sample(each.name, each.type)]))
+      const values = () =>
+        Object.fromEntries(
+          rest.map((each) => [each.name, samples[`${field.name}.${each.name}`] ?? sample(each.name, each.type)]),
+        )
       const variables: Attack['variables'] = (value) => ({
         ...fixed(),
         [target.name]: { ...values(), [inner.name]: put(inner.type, value) },

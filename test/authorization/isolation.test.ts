@@ -101,7 +101,11 @@ beforeAll(async () => {
   betaKey = await createKey(world, beta.admin, [...scopes])
   await createService(world, beta.admin, { slug: 'in-beta', endpoint: 'http://127.0.0.1:9/mcp' })
   await fill(alpha)
-  Object.assign(samples, { email: beta.admin.email, password })
+  const ownMember = await world.platform.database.read(system(), (tx) =>
+    tx.membership.findFirstOrThrow({ where: { userId: beta.colleague.userId }, select: { id: true } }),
+  )
+  const removed = encodeNodeId('Membership', ownMember.id)
+  Object.assign(samples, { email: beta.admin.email, password, 'removeMember.id': removed })
   victims = [...new Map(await rowsOf(alpha))]
   before = await snapshot()
 })

@@ -30,7 +30,8 @@ describe('what an instance remembers of a key and of an operation', () => {
     for (let i = 0; i < 2; i += 1) expect((await call(world, documentId, key.secret)).status).toBe(200)
     world.statements.length = 0
     expect((await call(world, documentId, key.secret)).status).toBe(200)
-    expect(world.statements).toHaveLength(1)
+    // The note of when a key was last used is written behind, for many keys at once.
+    expect(world.statements.filter((text) => !text.includes('last_used_at = '))).toHaveLength(1)
     return { documentId, key }
   }
   const change = (data: { role?: 'VIEWER' | 'DEVELOPER'; deactivatedAt?: Date | null }, person: Person) =>

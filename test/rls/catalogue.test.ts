@@ -124,6 +124,7 @@ const securityDefiners = [
   'app.forget_service_credentials',
   'app.hand_over',
   'app.identify',
+  'app.identify_for',
   'app.service_connection',
   'app.service_credential',
 ]
