@@ -300,7 +300,7 @@ describe('the record of a key', () => {
     await expect.poll(lastUse, { timeout: 8000 }).not.toBeNull()
     world.statements.length = 0
     for (let i = 0; i < 20; i += 1) await call(world, listServices, key.secret)
-    expect(world.statements.filter((text) => text.includes('SET last_used_at'))).toEqual([])
+    expect(world.statements.filter((text) => text.includes('UPDATE api_keys SET last_used_at'))).toEqual([])
   })
 })
 
