@@ -1,8 +1,9 @@
+import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { cpSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import pg from 'pg'
 import { inject } from 'vitest'
 import { loginsOf } from './globalSetup.ts'
@@ -16,11 +17,15 @@ export type TestDatabase = {
   drop(): Promise<void>
 }
 
+/** Where the system has a copy of its own: it takes a tenth of Node's time for the thousand files of an embedded database. */
+const copyInto = (from: string, to: string): Promise<unknown> =>
+  process.platform === 'win32' ? cp(from, to, { recursive: true }) : promisify(execFile)('cp', ['-R', `${from}/.`, to])
+
 export async function createDatabase(): Promise<TestDatabase> {
   const url = inject('databaseUrl')
   const directory = await mkdtemp(join(tmpdir(), 'mcp-test-'))
   const removeDirectory = () => rm(directory, { recursive: true, force: true, maxRetries: 3 })
-  cpSync(inject('dataDirectory'), directory, { recursive: true })
+  await copyInto(inject('dataDirectory'), directory)
   if (!url) return { settings: { DATA_DIR: directory }, embedded: true, ownerUrl: null, drop: removeDirectory }
   const name = `mcp_test_${randomUUID().replaceAll('-', '')}`
   const server = new pg.Client({ connectionString: url })
