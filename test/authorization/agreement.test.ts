@@ -10,13 +10,8 @@ import { modelOf, populate, type Population } from './population.ts'
 import { isNode } from './probes.ts'
 import { oneOf, randomQuery, type Known } from './randomQueries.ts'
 
-/**
- * How many random questions are asked: `AGREEMENT_QUESTIONS=20000 npm run agreement` takes its time; by default thousands,
- * or what twelve seconds allow. Each document carries several.
- */
-const wanted = process.env['AGREEMENT_QUESTIONS']
-const questions = Number(wanted ?? 3000)
-const timeLimit = wanted ? {} : { interruptAfterTimeLimit: 12_000, markInterruptAsFailure: false }
+/** How many random questions are asked, several by each document: `npm run agreement` asks thousands, or as many as AGREEMENT_QUESTIONS says. */
+const questions = Number(process.env['AGREEMENT_QUESTIONS'] ?? 200)
 const aDocument = 10
 
 const schema = buildSchema()
@@ -145,9 +140,9 @@ describe('ownership filters and row level security', () => {
       asked += parts.length
       withRows += answer.includes('"__typename"') ? 1 : 0
     })
-    await fc.assert(property, { numRuns: Math.ceil(questions / aDocument), endOnFailure: true, ...timeLimit })
+    await fc.assert(property, { numRuns: Math.ceil(questions / aDocument), endOnFailure: true })
     process.stdout.write(`agreement: ${asked} random questions, ${withRows} documents with rows, 0 differences\n`)
-    expect(asked).toBeGreaterThanOrEqual(Math.min(30, questions))
+    expect(asked).toBeGreaterThanOrEqual(questions)
     expect(withRows).toBeGreaterThan(asked / aDocument / 4 - 1)
   }, 3_600_000)
 })

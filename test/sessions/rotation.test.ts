@@ -63,7 +63,9 @@ describe('rotation of the signing key', () => {
     for (const { kid, sealedPrivate } of rows) {
       const pem = one.platform.vault.open('signingKey', [kid], sealedPrivate).reveal()
       expect(pem).toContain('BEGIN PRIVATE KEY')
-      for (const text of [JSON.stringify(rows), one.logged.join('')]) expect(text).not.toMatch(/PRIVATE KEY|MII/)
+      const [, body = ''] = pem.split('\n')
+      for (const text of [JSON.stringify(rows), one.logged.join('')])
+        for (const part of ['PRIVATE KEY', body]) expect(text).not.toContain(part)
       // Sealed to its name: under another one it does not open.
       expect(() => one.platform.vault.open('signingKey', ['another'], sealedPrivate)).toThrow()
     }

@@ -11,7 +11,7 @@ import { createWorld, type Answer, type World } from '../harness/world.ts'
  * spare is one bcrypt, 30 ms at the cost that is used here.
  */
 const threshold = { share: 0.15, milliseconds: 5 }
-const samples = 60
+const samples = 100
 const cost = 9
 /** A machine that is busy with other things may spoil a whole series; a difference of the code's own is in every one. */
 const series = 3
