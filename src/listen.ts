@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { Server as Listener, type AddressInfo } from 'node:net'
 import { createServerAdapter } from '@whatwg-node/server'
 import type { Config } from './config.ts'
 import type { App } from './edge/app.ts'
@@ -27,6 +27,9 @@ const limits = {
 /** What does not count as work in hand: streams that stay open, which the gateway bounds, and the questions of a balancer. */
 const streams = /^\/(mcp\/|healthz$|readyz$)/
 
+/** How long a connection may lie idle in a stop: its client may have sent a request that has not arrived. */
+const idleGraceMs = 500
+
 /** The cheapest answer there is, since it is given when there is no time for any other. */
 function refuse(response: ServerResponse): void {
   const requestId = randomUUID()
@@ -44,6 +47,8 @@ function refuse(response: ServerResponse): void {
 /** Puts the app behind an HTTP server whose every wait is bounded, and that stops without cutting a request. */
 export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: Config): Promise<Listening> {
   const running = new Set<Promise<Response>>()
+  const open = new Set<ServerResponse>()
+  let stopping = false
   const adapter = createServerAdapter<{ req: IncomingMessage }>(
     (request, { req }) => {
       const answer = app.fetch(request, { remoteAddress: req.socket.remoteAddress ?? null })
@@ -54,6 +59,10 @@ export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: C
     { fetchAPI: { Request, Response, Headers, ReadableStream, TextEncoder, URL, AbortController } as never },
   )
   const server = createServer(limits, (request, response) => {
+    open.add(response)
+    response.once('close', () => open.delete(response))
+    // Answered, and told that the connection ends with it.
+    if (stopping) response.shouldKeepAlive = false
     if (streams.test(request.url ?? '')) return void adapter(request, response)
     if (!app.load.begin()) return refuse(response)
     response.once('close', () => app.load.end())
@@ -71,12 +80,15 @@ export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: C
     address: `http://${host.includes(':') ? `[${host}]` : host}:${bound}`,
     async stop() {
       app.drain()
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      server.closeIdleConnections()
+      stopping = true
+      for (const response of open) response.shouldKeepAlive = false
+      // `server.close` would end idle connections at once, under the request that a client is just sending on one.
+      const closed = new Promise<void>((resolve) => Listener.prototype.close.call(server, () => resolve()))
       const timer = setTimeout(() => server.closeAllConnections(), shutdownTimeoutSeconds * 1000)
-      await Promise.allSettled(running)
-      server.closeIdleConnections()
+      const idle = setInterval(() => server.closeIdleConnections(), idleGraceMs)
       await closed
+      await Promise.allSettled(running)
+      clearInterval(idle)
       clearTimeout(timer)
       await app.close()
     },

@@ -110,13 +110,13 @@ async function all<T>(site: Site, field: string, selection: string): Promise<T[]
 export type CrashOptions = {
   /** Where the platform keeps its data. */
   data: Record<string, string>
-  signal: 'SIGKILL' | 'SIGTERM'
-  times: number
+  /** One for each end. */
+  signals: readonly ('SIGKILL' | 'SIGTERM')[]
   onEnd?: (line: string) => void
 }
 
-/** Ends a platform under load so many times, and looks after each start for everything that it had acknowledged. */
-export async function crash({ data, signal, times, onEnd = () => undefined }: CrashOptions): Promise<Outcome> {
+/** Ends a platform under load, signal after signal, and looks after each start for everything that it had acknowledged. */
+export async function crash({ data, signals, onEnd = () => undefined }: CrashOptions): Promise<Outcome> {
   const echo = await startEcho()
   let n = 1
   let running: Running = await start({ ...settings, ...data })
@@ -126,7 +126,7 @@ export async function crash({ data, signal, times, onEnd = () => undefined }: Cr
   const written: string[] = []
   let cut = 0
   try {
-    for (let end = 1; end <= times; end++) {
+    for (const [i, signal] of signals.entries()) {
       const load = loadOn(running.address, path, site, () => n++)
       while (load.answered.length < 20) await new Promise((resolve) => setTimeout(resolve, 20))
       await new Promise((resolve) => setTimeout(resolve, randomInt(50, 500)))
@@ -135,12 +135,12 @@ export async function crash({ data, signal, times, onEnd = () => undefined }: Cr
       await load.stop()
       answered.push(...load.answered)
       written.push(...load.written)
-      cut += load.cut
+      if (signal === 'SIGTERM') cut += load.cut
       running = await start({ ...settings, ...data })
       site = site.at(running.address)
-      onEnd(`${signal} ${end}: ${load.answered.length} calls answered, ${load.written.length} writes acknowledged`)
+      onEnd(`${signal} ${i + 1}: ${load.answered.length} calls answered, ${load.written.length} writes acknowledged`)
     }
-    return { ends: times, cut, ...(await kept(site, answered, written)) }
+    return { ends: signals.length, cut, ...(await kept(site, answered, written)) }
   } finally {
     await running.stop()
     await echo.close()

@@ -27,7 +27,7 @@ async function both(where: string, data: () => Promise<{ settings: Record<string
   let right = true
   for (const [signal, count] of [['SIGKILL', times], ['SIGTERM', Math.min(times, 5)]] as const) {
     const { settings, drop } = await data()
-    right = report(where, signal, await crash({ data: settings, signal, times: count, onEnd: say })) && right
+    right = report(where, signal, await crash({ data: settings, signals: Array<typeof signal>(count).fill(signal), onEnd: say })) && right
     await drop()
   }
   return right
