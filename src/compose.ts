@@ -11,6 +11,7 @@ import { Hasher } from './kernel/hashing.ts'
 import type { Log } from './kernel/log.ts'
 import { createOutbound, type Outbound, type OutboundOptions, type Resolve } from './kernel/outbound.ts'
 import type { Platform } from './kernel/platform.ts'
+import { openTracing } from './kernel/tracing.ts'
 import { dataCategories, MasterKey, newWrappedKey, Vault, type WrappedKey } from './kernel/vault.ts'
 
 type Overrides = {
@@ -116,6 +117,7 @@ export async function openPlatform(config: Config, log: Log, overrides: Override
       vault: await openVault(database, master),
       hasher: overrides.hasher ?? new Hasher(config.bcryptCost),
       outbound: openOutbound(config, overrides),
+      tracing: await openTracing(config, log),
     }
   } catch (error) {
     await database.close()

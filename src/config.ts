@@ -31,6 +31,23 @@ const leakReportKeys = z.string().transform((given, context) => {
   }
 })
 
+/** `name=value` pairs with commas between them, percent-encoded (OpenTelemetry's `OTEL_EXPORTER_OTLP_HEADERS`). */
+const headerList = z.string().transform((given, context) => {
+  try {
+    const pairs = given.split(',').filter((pair) => pair.trim())
+    return Object.fromEntries(
+      pairs.map((pair) => {
+        const [, name = '', value = ''] = /^\s*([!#$%&'*+\-.^_`|~\w]+)\s*=\s*(.*?)\s*$/.exec(pair) ?? []
+        if (!name) throw new Error('no name')
+        return [name.toLowerCase(), decodeURIComponent(value)]
+      }),
+    )
+  } catch {
+    context.addIssue({ code: 'custom', message: 'expected name=value pairs with commas between them' })
+    return z.NEVER
+  }
+})
+
 /** Every setting, with its default and its meaning; the README's table is printed from here. */
 export const settings = z.object({
   HOST: z.string().min(1).default('127.0.0.1').describe('Address to listen on.'),
@@ -219,8 +236,52 @@ export const settings = z.object({
     .min(1)
     .default('127.0.0.1')
     .describe('Address that the metrics are served on. They ask for no credential: keep it private.'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: urlOf('http', 'https')
+    .optional()
+    .describe(
+      'OpenTelemetry collector, e.g. `http://localhost:4318`; traces go to its /v1/traces. Default: no traces.',
+    ),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: urlOf('http', 'https')
+    .optional()
+    .describe('Where traces go, as a whole address, in the place of that.'),
+  OTEL_EXPORTER_OTLP_HEADERS: headerList
+    .optional()
+    .describe('Headers that the collector asks for: `name=value`, with commas between them, percent-encoded.'),
+  OTEL_SERVICE_NAME: z.string().min(1).max(200).default('mcp-platform').describe('Name under which traces appear.'),
+  OTEL_TRACES_SAMPLER: z
+    .enum([
+      'always_on',
+      'always_off',
+      'traceidratio',
+      'parentbased_always_on',
+      'parentbased_always_off',
+      'parentbased_traceidratio',
+    ])
+    .default('parentbased_always_on')
+    .describe('Which requests are traced.'),
+  OTEL_TRACES_SAMPLER_ARG: z.coerce
+    .number()
+    .min(0)
+    .max(1)
+    .default(1)
+    .describe('Share of requests that are traced, for the samplers of a ratio.'),
   SHUTDOWN_TIMEOUT_SECONDS: seconds(25, 600).describe('How long a graceful stop waits for running requests.'),
 })
+
+type Settings = z.output<typeof settings>
+
+function tracesOf(s: Settings) {
+  const base = s.OTEL_EXPORTER_OTLP_ENDPOINT?.replace(/\/+$/, '')
+  const endpoint = s.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? (base === undefined ? undefined : `${base}/v1/traces`)
+  if (endpoint === undefined) return null
+  return {
+    endpoint,
+    headers: s.OTEL_EXPORTER_OTLP_HEADERS ?? {},
+    serviceName: s.OTEL_SERVICE_NAME,
+    sampler: s.OTEL_TRACES_SAMPLER,
+    samplerArgument: s.OTEL_TRACES_SAMPLER_ARG,
+  }
+}
 
 export type Config = Readonly<ReturnType<typeof parse>>
 
@@ -292,6 +353,7 @@ function parse(environment: Record<string, string | undefined>) {
     maxEventLoopDelayMs: s.MAX_EVENT_LOOP_DELAY_MS,
     metricsPort: s.METRICS_PORT,
     metricsHost: s.METRICS_HOST,
+    traces: tracesOf(s),
     shutdownTimeoutSeconds: s.SHUTDOWN_TIMEOUT_SECONDS,
   }
 }

@@ -5,6 +5,8 @@ import { isMember, system, type Origin } from '../kernel/actor.ts'
 import { AppError, notFound } from '../kernel/errors.ts'
 import { metrics } from '../kernel/metrics.ts'
 import { closeResources, type Platform } from '../kernel/platform.ts'
+import { isWithin } from '../kernel/source.ts'
+import type { Piece } from '../kernel/tracing.ts'
 import { gateway, gatheringAt, passageTo } from '../modules/gateway/passage.ts'
 import { organizationSlugOf } from '../modules/organizations/queries.ts'
 import { keyring } from '../modules/sessions/keyring.ts'
@@ -52,6 +54,15 @@ class MethodNotAllowed extends Error {
 const wantsPage = (request: Request): boolean =>
   request.method === 'GET' &&
   (request.headers.get('accept') ?? '').split(',').some((type) => type.trim().startsWith('text/html'))
+
+/** The path without what is in it of a tenant. */
+function routeOf(path: string): string {
+  const endpoint = mcpPath(path)
+  if (!endpoint) return knownRoutes.has(path) ? path : '/*'
+  const { service, collection } = endpoint
+  return `/mcp/{organization}${service ? '/{service}' : collection ? '/collections/{collection}' : ''}`
+}
+const knownRoutes = new Set(['/', '/graphql', '/healthz', '/readyz', '/leak-reports', '/.well-known/jwks.json'])
 
 const doorOf = (path: string): string => (path === '/graphql' ? 'graphql' : path.startsWith('/mcp/') ? 'mcp' : 'other')
 
@@ -126,6 +137,25 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     throw notFound('page')
   }
 
+  /** A request's span. A `traceparent` is believed of a trusted proxy alone: anybody else's could join or fill others' traces. */
+  function traced({ request, url, origin }: Route, remoteAddress: string | null): Piece | undefined {
+    if (!platform.tracing) return undefined
+    const { method } = request
+    const route = routeOf(url.pathname)
+    const trusted = isWithin({ ip: remoteAddress }, config.trustedProxies)
+    const attributes = {
+      'http.request.method': method,
+      'http.route': route,
+      'mcp_platform.request_id': origin.requestId,
+    }
+    return platform.tracing.begin(
+      origin,
+      `${method} ${route}`,
+      attributes,
+      trusted ? request.headers.get('traceparent') : null,
+    )
+  }
+
   function failed(thrown: unknown, { request, url, origin }: Route): Response {
     if (thrown instanceof MethodNotAllowed) {
       const Allow = thrown.methods.join(', ')
@@ -141,6 +171,7 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     async fetch(request, peer = {}) {
       const started = performance.now()
       const at = { request, url: new URL(request.url), origin: originOf(request, peer.remoteAddress ?? null) }
+      const span = traced(at, peer.remoteAddress ?? null)
       const response = secured(
         await route(at)
           .catch((thrown: unknown) => failed(thrown, at))
@@ -151,6 +182,10 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       const { requestId, ip } = at.origin
       const durationMs = Math.round(performance.now() - started)
       metrics(platform)?.answered(doorOf(at.url.pathname), response.status, performance.now() - started)
+      span?.end(
+        { 'http.response.status_code': response.status },
+        response.status >= 500 ? String(response.status) : null,
+      )
       log.info(
         { requestId, method: request.method, path: at.url.pathname, status: response.status, durationMs, ip },
         'request',
@@ -163,6 +198,7 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
       await closeResources(platform)
       await platform.outbound.close()
       await platform.database.close()
+      await platform.tracing?.close()
     },
   }
 }

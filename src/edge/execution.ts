@@ -94,6 +94,36 @@ async function prepare(
 
 /** Runs one operation of a document that has passed validation: rules and cost first, then as the caller. */
 export async function runOperation(
+  ...[platform, schema, known, call, server, signal, operationId]: Parameters<typeof ranOperation>
+): Promise<ExecutionResult> {
+  const { tracing } = platform
+  if (!tracing) return ranOperation(platform, schema, known, call, server, signal, operationId)
+  const span = tracing.piece(server.actor.origin, 'INTERNAL', 'graphql', {})
+  const result = await ranOperation(platform, schema, known, call, server, signal, operationId)
+  const { cost, statements } = (result.extensions ?? {}) as { cost?: { requested: number }; statements?: number }
+  const [error] = result.errors ?? []
+  span.end(
+    {
+      ...operationNames(known, call),
+      ...(cost ? { 'mcp_platform.cost': cost.requested } : {}),
+      ...(statements === undefined ? {} : { 'mcp_platform.statements': statements }),
+    },
+    error ? translate(error).code : null,
+  )
+  return result
+}
+
+/** What an operation is called, where its document has one of that name. */
+function operationNames(known: KnownDocument, { operationName }: Call): Record<string, string> {
+  try {
+    const { operation, name } = known.operation(operationName ?? undefined)
+    return { 'graphql.operation.type': operation, ...(name ? { 'graphql.operation.name': name.value } : {}) }
+  } catch {
+    return {}
+  }
+}
+
+async function ranOperation(
   platform: Platform,
   schema: GraphQLSchema,
   known: KnownDocument,

@@ -4,6 +4,7 @@ import type { Database } from './database/door.ts'
 import type { Hasher } from './hashing.ts'
 import type { Log } from './log.ts'
 import type { Outbound } from './outbound.ts'
+import type { Tracing } from './tracing.ts'
 import type { Vault } from './vault.ts'
 
 /** What one running instance stands on. Made once at start, handed down, never global. */
@@ -17,6 +18,8 @@ export type Platform = {
   readonly vault: Vault
   readonly hasher: Hasher
   readonly outbound: Outbound
+  /** Null where no collector is configured. */
+  readonly tracing: Tracing | null
 }
 
 type Closable = { close?: () => Promise<void> | void }

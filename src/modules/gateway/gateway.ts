@@ -44,6 +44,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     record: options.record,
     admit: options.admission?.call,
     pin: options.pin,
+    trace: options.trace,
     clock,
   })
   const parking = new Parking()

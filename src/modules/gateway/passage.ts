@@ -3,15 +3,31 @@ import { reaches, type Member } from '../../kernel/actor.ts'
 import { AppError, notFound } from '../../kernel/errors.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { Secret } from '../../kernel/secret.ts'
+import type { Tracing } from '../../kernel/tracing.ts'
 import { connectedCredential, type ConnectionRow } from '../connections/queries.ts'
 import { admission } from './admission.ts'
 import { createGateway } from './gateway.ts'
 import { hosting } from './hosting.ts'
 import { pinBooks, pinTools } from './pins.ts'
 import { records } from './records.ts'
-import type { Gathered, Gateway, Gathering, Passage, PinBook, UpstreamTarget } from './types.ts'
+import type { Gathered, Gateway, GatewayOptions, Gathering, Passage, PinBook, UpstreamTarget } from './types.ts'
 
 const mebibyte = 2 ** 20
+
+/** Spans of calls to upstreams. A resource's address is content, so only tools and prompts are named. */
+const tracedBy =
+  (tracing: Tracing): NonNullable<GatewayOptions['trace']> =>
+  ({ actor, serviceSlug }, { method, name }) => {
+    const span = tracing.piece(actor.origin, 'CLIENT', name === undefined ? method : `${method} ${name}`, {
+      'mcp.method.name': method,
+      'mcp_platform.service': serviceSlug,
+      ...(name === undefined ? {} : { [method === 'tools/call' ? 'gen_ai.tool.name' : 'gen_ai.prompt.name']: name }),
+    })
+    return {
+      traceparent: span.traceparent,
+      end: (status) => span.end({ 'mcp_platform.outcome': status }, status === 'ok' ? null : status),
+    }
+  }
 
 /** This instance's gateway: pooled upstream connections, and a record of every call. */
 export const gateway = resource((platform): Gateway => {
@@ -23,6 +39,7 @@ export const gateway = resource((platform): Gateway => {
     record: (entry) => log.add(entry),
     admission: admission(platform),
     pin: (passage, tools) => pinTools(platform, passage, tools),
+    trace: platform.tracing ? tracedBy(platform.tracing) : undefined,
     clock: platform.clock,
     limits: {
       connectMs: Math.min(requestMs, 15_000),

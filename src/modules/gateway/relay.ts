@@ -70,6 +70,7 @@ type RelayOptions = {
   record: (entry: CallRecord) => Promise<void>
   admit: ((passage: Passage) => Promise<() => void>) | undefined
   pin: GatewayOptions['pin']
+  trace?: GatewayOptions['trace']
   clock: () => Date
 }
 
@@ -80,14 +81,16 @@ export class Relay {
   readonly #record: RelayOptions['record']
   readonly #admit: RelayOptions['admit']
   readonly #pin: RelayOptions['pin']
+  readonly #trace: RelayOptions['trace']
   readonly #clock: () => Date
 
-  constructor({ pool, checks, record, admit, pin, clock }: RelayOptions) {
+  constructor({ pool, checks, record, admit, pin, trace, clock }: RelayOptions) {
     this.#pool = pool
     this.#checks = checks
     this.#record = record
     this.#admit = admit
     this.#pin = pin
+    this.#trace = trace
     this.#clock = clock
   }
 
@@ -199,7 +202,9 @@ export class Relay {
     }
     let sent = params
     for (let round = 0; ; round++) {
-      const result = await this.#pool.request(passage.target, caller, method, sent, options).catch((error: unknown) => {
+      const result = await this.#traced(passage, { method, params: sent }, (traceparent) =>
+        this.#pool.request(passage.target, caller, method, sent, { ...options, traceparent }),
+      ).catch((error: unknown) => {
         throw discreet(error, passage.target)
       })
       refuseSecretsIn(passage, result)
@@ -207,6 +212,23 @@ export class Relay {
       if (!ask) throw new AppError('UPSTREAM_ERROR', 'The service asks for input that this client cannot give.')
       if (round >= maxRounds) throw new AppError('UPSTREAM_ERROR', 'The service keeps asking for more input.')
       sent = { ...params, ...(await answers(result, ask)) }
+    }
+  }
+
+  async #traced(
+    passage: Passage,
+    { method, params: { name } }: RelayedRequest,
+    work: (traceparent?: string) => Promise<Json>,
+  ): Promise<Json> {
+    const call = this.#trace?.(passage, { method, name: typeof name === 'string' ? name : undefined })
+    if (!call) return work()
+    try {
+      const result = await work(call.traceparent)
+      call.end(result['isError'] === true ? 'tool_error' : 'ok')
+      return result
+    } catch (error) {
+      call.end(failureStatus(error))
+      throw error
     }
   }
 

@@ -140,6 +140,9 @@ export type GatewayLimits = {
   fanOutMs: number
 }
 
+/** `traceparent` goes on to the upstream, whatever the client sent. */
+export type TracedCall = { traceparent: string; end: (status: CallStatus) => void }
+
 export type GatewayOptions = {
   /** Refuses private, loopback and metadata addresses. */
   fetch: Fetch
@@ -153,6 +156,8 @@ export type GatewayOptions = {
     /** The same for a stream on which a client only listens. */
     stream: (credentialId: string) => () => void
   }
+  /** Begins to trace a call to an upstream. Absent: nobody does. */
+  trace?: ((passage: Passage, call: { method: string; name: string | undefined }) => TracedCall) | undefined
   clock?: () => Date
   limits: GatewayLimits
   /** For events that no caller is told of. `error` is its name and code alone: the SDK quotes payloads in its messages. */

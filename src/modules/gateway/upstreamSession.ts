@@ -49,6 +49,8 @@ export type RequestOptions = {
   logLevel?: LoggingLevel | undefined
   /** The tool's input schema, from which a modern request's parameter headers are made. */
   inputSchema?: unknown
+  /** The gateway's own place in the trace; whatever the client says of its own is not passed on then. */
+  traceparent?: string | undefined
 }
 
 type Flight = { progressToken: unknown; onNotification: (notification: Notification) => void; onRequest: Ask }
@@ -151,7 +153,10 @@ export class UpstreamSession {
     try {
       if (options.logLevel !== undefined) await this.hearFrom(options.logLevel)
       const outgoing = this.#enveloped(id, params, options)
-      const headers = this.era === 'modern' ? standardHeaders(method, outgoing, options.inputSchema) : {}
+      const headers = {
+        ...(this.era === 'modern' ? standardHeaders(method, outgoing, options.inputSchema) : {}),
+        ...(options.traceparent === undefined ? {} : { traceparent: options.traceparent }),
+      }
       const message = { id, method, ...(Object.keys(outgoing).length > 0 ? { params: outgoing } : {}) }
       return await abandonable(
         exchange(this.#link, message, {
@@ -200,10 +205,15 @@ export class UpstreamSession {
   }
 
   /** Our own progress tokens, because those of several callers could be the same. */
-  #enveloped(id: number, params: Json, { capabilities, logLevel }: RequestOptions): Json {
-    const given = (params['_meta'] ?? {}) as Json
-    const meta = { ...given, ...('progressToken' in given ? { progressToken: id } : {}) }
-    if (this.era === 'legacy') return Object.keys(meta).length > 0 ? { ...params, _meta: meta } : params
+  #enveloped(id: number, params: Json, { capabilities, logLevel, traceparent }: RequestOptions): Json {
+    const given = anonymousMeta((params['_meta'] ?? {}) as Json)
+    const meta = {
+      ...given,
+      ...('progressToken' in given ? { progressToken: id } : {}),
+      ...(traceparent === undefined ? {} : { traceparent }),
+    }
+    if (this.era === 'legacy')
+      return '_meta' in params || traceparent !== undefined ? { ...params, _meta: meta } : params
     const envelope = {
       [PROTOCOL_VERSION_META_KEY]: this.#client.getNegotiatedProtocolVersion(),
       [CLIENT_INFO_META_KEY]: gatewayIdentity,
@@ -281,6 +291,12 @@ export class UpstreamSession {
     }
     return () => void subscription.close().catch(() => undefined)
   }
+}
+
+/** What a client tells of its trace (SEP-414), without what could carry more than ids: its baggage and its vendors' state. */
+function anonymousMeta({ traceparent, tracestate: _, baggage: __, ...rest }: Json): Json {
+  const plain = typeof traceparent === 'string' && /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent)
+  return plain ? { ...rest, traceparent } : rest
 }
 
 const relistenMs = 1000

@@ -18,4 +18,10 @@ export async function listen(listener: RequestListener): Promise<Peer> {
   }
 }
 
-export type Seen = { method: string; url: string; headers: IncomingHttpHeaders; rpc: string | undefined }
+export type Seen = {
+  method: string
+  url: string
+  headers: IncomingHttpHeaders
+  rpc: string | undefined
+  meta?: unknown
+}

@@ -68,8 +68,14 @@ export async function startRecorder(era: 'legacy' | 'modern'): Promise<Recorder>
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
       const text = Buffer.concat(chunks).toString()
-      const body = text === '' ? undefined : (JSON.parse(text) as { method?: string })
-      seen.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers, rpc: body?.method })
+      const body = text === '' ? undefined : (JSON.parse(text) as { method?: string; params?: { _meta?: unknown } })
+      seen.push({
+        method: request.method ?? '',
+        url: request.url ?? '',
+        headers: request.headers,
+        rpc: body?.method,
+        meta: body?.params?._meta,
+      })
       if (era === 'modern') return void serveModern(request, response, body)
       void (async () => {
         const id = request.headers['mcp-session-id']
