@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import type { GraphQLSchema } from 'graphql'
 import { provideSchema } from '../graphql/registry.ts'
-import { isMember, system, type Origin } from '../kernel/actor.ts'
+import { isMember, system, type Actor, type Member, type Origin } from '../kernel/actor.ts'
 import { AppError, notFound } from '../kernel/errors.ts'
 import { metrics } from '../kernel/metrics.ts'
 import { closeResources, type Platform } from '../kernel/platform.ts'
@@ -10,7 +10,7 @@ import type { Piece } from '../kernel/tracing.ts'
 import { gateway, gatheringAt, passageTo } from '../modules/gateway/passage.ts'
 import { organizationSlugOf } from '../modules/organizations/queries.ts'
 import { keyring } from '../modules/sessions/keyring.ts'
-import { authenticate } from './authenticate.ts'
+import { authenticate, forget, recall } from './authenticate.ts'
 import { bounded } from './body.ts'
 import { exported, exportPath } from './exports.ts'
 import { errorResponse, report, translate } from './failures.ts'
@@ -75,10 +75,33 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
   const originOf = originReader(config.trustedProxies)
   let draining = false
 
-  async function mcp({ request, origin }: Route, { organization, service, collection }: McpPath): Promise<Response> {
+  async function mcp({ request, origin }: Route, endpoint: McpPath): Promise<Response> {
     only(request, 'GET', 'POST', 'DELETE')
     assertOwnOrigin(platform.publicUrl, request)
-    const actor = await admitted(platform, origin, authenticate(platform, request.headers, origin))
+    const { at, actor } = await arrive({ request, origin }, endpoint)
+    return gateway(platform).handle(at, await bounded(request, config.bodyLimitBytes), {
+      charge: (messages) => chargeMore(platform, actor, messages, mcpCallCost),
+    })
+  }
+
+  /** A key that this instance knows is confirmed by the statement that finds its service, and needs none before. */
+  async function arrive({ request: { headers }, origin }: Pick<Route, 'request' | 'origin'>, endpoint: McpPath) {
+    const known = recall(platform, headers, origin)
+    if (known && endpoint.service && (await mayEnter(known, endpoint)))
+      try {
+        return await place(await admitted(platform, origin, Promise.resolve(known)), endpoint)
+      } catch (error) {
+        if (!(error instanceof AppError) || error.code !== 'UNAUTHENTICATED') throw error
+      }
+    if (known) forget(platform, headers)
+    return place(await admitted(platform, origin, authenticate(platform, headers, origin)), endpoint)
+  }
+
+  const mayEnter = async (actor: Member, { organization }: McpPath): Promise<boolean> =>
+    actor.scopes.includes('mcp:read') && organization === (await organizationSlugOf(platform, actor).catch(() => null))
+
+  /** Where a caller is going, if they may: the database has confirmed the credential when this resolves. */
+  async function place(actor: Actor, { organization, service, collection }: McpPath) {
     if (!isMember(actor)) throw new AppError('UNAUTHENTICATED', 'Send an API key or an access token.')
     if (!actor.scopes.includes('mcp:read'))
       throw new AppError('FORBIDDEN', 'Your credential does not permit this.', {
@@ -87,9 +110,7 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     if (organization !== (await organizationSlugOf(platform, actor))) throw notFound('service')
     await charge(platform, actor, mcpCallCost)
     const at = service ? await passageTo(platform, actor, service) : await gatheringAt(platform, actor, collection)
-    return gateway(platform).handle(at, await bounded(request, config.bodyLimitBytes), {
-      charge: (messages) => chargeMore(platform, actor, messages, mcpCallCost),
-    })
+    return { at, actor }
   }
 
   async function ready(): Promise<Response> {

@@ -164,7 +164,6 @@ it('holds back more calls than an upstream may have at a time, and refuses those
   )
   const calls = Array.from({ length: 6 }, () => callOn(mounted, slow.url))
   await expect.poll(() => mounted.records.length).toBe(1)
-  expect(waiting).toHaveLength(1)
   for (let n = 1; n <= 5; n++) {
     await expect.poll(() => waiting.length).toBe(1)
     waiting.pop()?.()

@@ -22,7 +22,7 @@ export type Work = {
 }
 
 /** What Prisma's adapter sends as a query. */
-type Query = { text: string; values: unknown[]; types?: CustomTypesConfig }
+export type Query = { text: string; values: unknown[]; types?: CustomTypesConfig }
 
 const nothing: StatementResult = { fields: [], rows: [], rowCount: 0, command: '' }
 
@@ -47,6 +47,31 @@ const nameOf = (text: string): string | undefined => {
   return name
 }
 
+const named = ({ text, values, types }: Query): Statement => ({ text, values, types, name: nameOf(text) })
+
+/** One statement in a transaction of its own, with its identity, on any free connection: one round trip. */
+async function sendAlone(work: Work, query: Query): Promise<StatementResult> {
+  const leave = await work.share.enter(tenantOf(work.actor))
+  try {
+    const connection = await work.pool.connect()
+    try {
+      return await exchange(connection, [...prelude(work.actor, work), named(query)])
+    } finally {
+      connection.release()
+    }
+  } finally {
+    leave()
+  }
+}
+
+/** The same for a statement that is a whole unit of work. */
+export async function runAlone(work: Work, query: Query): Promise<StatementResult> {
+  work.onStatement(query.text)
+  return sendAlone(work, query).catch((error: unknown) => {
+    throw refusedByDatabase(error)
+  })
+}
+
 export const bindStatement = 'SELECT app.bind($1)'
 
 /**
@@ -67,7 +92,8 @@ export class Lease extends EventEmitter {
     this.#claim = claim
   }
 
-  async query({ text, values, types }: Query): Promise<StatementResult> {
+  async query(query: Query): Promise<StatementResult> {
+    const { text, values } = query
     if (this.#over) throw new Error('The unit of work is over.')
     if (text === 'BEGIN') return nothing
     if (text === 'COMMIT' || text === 'ROLLBACK') return this.#end(text)
@@ -80,24 +106,9 @@ export class Lease extends EventEmitter {
     if (!work) throw new Error('A statement came without an identity.')
     work.onStatement(text)
     try {
-      const statement = { text, values, types, name: nameOf(text) }
-      return await (work.mode === 'read' ? this.#read(work, statement) : this.#write(work, statement))
+      return await (work.mode === 'read' ? sendAlone(work, query) : this.#write(work, named(query)))
     } catch (error) {
       throw refusedByDatabase(error)
-    }
-  }
-
-  async #read(work: Work, statement: Statement): Promise<StatementResult> {
-    const leave = await work.share.enter(tenantOf(work.actor))
-    try {
-      const connection = await work.pool.connect()
-      try {
-        return await exchange(connection, [...prelude(work.actor, work), statement])
-      } finally {
-        connection.release()
-      }
-    } finally {
-      leave()
     }
   }
 

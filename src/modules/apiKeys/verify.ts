@@ -1,5 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { Prisma } from '../../generated/prisma/client.ts'
 import { member, system, type Member, type Origin } from '../../kernel/actor.ts'
 import { appendAudit } from '../../kernel/audit.ts'
 import { AppError } from '../../kernel/errors.ts'
@@ -85,9 +86,9 @@ type Row = {
 }
 
 async function find(platform: Platform, publicId: string, origin: Origin): Promise<Row | null> {
-  const rows = await platform.database.read(
+  const rows = await platform.database.statement<Row>(
     system(origin),
-    (tx) => tx.$queryRaw<Row[]>`
+    Prisma.sql`
       SELECT k.id::text, k.org_id::text AS "orgId", k.user_id::text AS "userId", k.secret_hash AS "secretHash", k.scopes, m.role::text AS role,
         k.allowed_cidrs AS "allowedCidrs", k.allowed_service_ids::text[] AS "allowedServiceIds",
         k.allowed_operation_ids::text[] AS "allowedOperationIds",

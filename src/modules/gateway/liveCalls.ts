@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Tx } from '../../kernel/database/door.ts'
+import { Prisma } from '../../generated/prisma/client.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 
 /** A row of the request log that has just been written. */
@@ -20,12 +20,12 @@ function* messages(rows: readonly LoggedCall[]): Generator<Message> {
 }
 
 /**
- * Tells every instance which rows were written, in the transaction that writes them, so that it is heard when they can be
- * read and not otherwise. Only ids travel: whoever listens reads the rows as themselves.
+ * What tells every instance which rows were written, to be sent by the statement that writes them, so that it is heard when
+ * they can be read and not otherwise. Only ids travel: whoever listens reads the rows as themselves.
  */
-export async function announce(platform: Platform, tx: Tx, rows: readonly LoggedCall[]): Promise<void> {
-  if (!platform.database.announces) return
-  for (const each of messages(rows)) await tx.$executeRaw`SELECT pg_notify(${channel}, ${JSON.stringify(each)})`
+export const announcements = ({ database }: Platform, rows: readonly LoggedCall[]): Prisma.Sql => {
+  const texts = database.announces ? [...messages(rows)].map((each) => JSON.stringify(each)) : []
+  return Prisma.sql`SELECT pg_notify(${channel}::text, message) FROM unnest(${texts}::text[]) message`
 }
 
 /** The same where there is no other instance, after the commit. */

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { Prisma } from '../../generated/prisma/client.ts'
 import { reaches, type Member } from '../../kernel/actor.ts'
 import { AppError, notFound } from '../../kernel/errors.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
@@ -87,9 +88,9 @@ const maxGathered = 200
 
 // The services, their tool settings and the caller's credentials, in one statement under the caller's own row level security.
 const find = (platform: Platform, actor: Member, { slug, collectionId }: Wanted): Promise<Row[]> =>
-  platform.database.read(
+  platform.database.statement<Row>(
     actor,
-    (tx) => tx.$queryRaw<Row[]>`
+    Prisma.sql`
       SELECT s.id::text, s.slug, s.endpoint, s.hosted, s.credential_mode::text AS "credentialMode", s.credential_kind::text AS "credentialKind",
         s.credential_header AS "credentialHeader",
         s.trusted, s.version, s.pins_version AS "pinsVersion", o.block_credentials AS "blockSecrets",

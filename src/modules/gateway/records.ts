@@ -1,8 +1,8 @@
-import { randomUUID } from 'node:crypto'
+import { v7 as uuidv7 } from 'uuid'
+import { Prisma } from '../../generated/prisma/client.ts'
 import { system } from '../../kernel/actor.ts'
-import type { Tx } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
-import { announce, deliver, type LoggedCall } from './liveCalls.ts'
+import { announcements, deliver, type LoggedCall } from './liveCalls.ts'
 import { redact, storable } from './redaction.ts'
 import type { CallRecord } from './types.ts'
 
@@ -12,77 +12,75 @@ const maxBatch = 200
 
 /** One row a tool, user and day, however many calls a batch brings, since one statement cannot touch a row twice. */
 function totals(batch: readonly Waiting[]) {
-  const rows = new Map<
-    string,
-    {
-      orgId: string
-      day: string
-      slug: string
-      tool: string
-      userId: string
-      status: string
-      calls: number
-      errors: number
-      total: number
-      max: number
-    }
-  >()
+  const rows = new Map<string, ReturnType<typeof totalOf>>()
   for (const { entry } of batch) {
-    const { orgId, serviceSlug: slug, actor } = entry.passage
-    const day = entry.startedAt.toISOString().slice(0, 10)
-    const tool = storable(entry.tool ?? entry.method)
-    const { userId } = actor
-    const { status } = entry
-    const key = JSON.stringify([orgId, day, slug, tool, userId, status])
-    const row = rows.get(key) ?? { orgId, day, slug, tool, userId, status, calls: 0, errors: 0, total: 0, max: 0 }
-    row.calls += 1
-    row.errors += entry.status === 'ok' ? 0 : 1
-    row.total += entry.durationMs
-    row.max = Math.max(row.max, entry.durationMs)
-    rows.set(key, row)
+    const total = totalOf(entry)
+    const key = JSON.stringify([total.org_id, total.day, total.service_slug, total.tool, total.user_id, total.status])
+    const known = rows.get(key)
+    if (!known) {
+      rows.set(key, total)
+      continue
+    }
+    known.calls += 1
+    known.errors += total.errors
+    known.total_duration_ms += total.total_duration_ms
+    known.max_duration_ms = Math.max(known.max_duration_ms, total.max_duration_ms)
   }
   // In one order everywhere, so that two instances never wait for each other's rows crosswise.
   return [...rows.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
 }
 
-const stored = (values: unknown) => {
-  const clean = redact(values)
-  return clean === null ? {} : { arguments: clean }
-}
+const totalOf = ({ passage, startedAt, tool, method, status, durationMs }: CallRecord) => ({
+  id: uuidv7(),
+  org_id: passage.orgId,
+  day: startedAt.toISOString().slice(0, 10),
+  service_slug: passage.serviceSlug,
+  tool: storable(tool ?? method),
+  user_id: passage.actor.userId,
+  status,
+  calls: 1,
+  errors: status === 'ok' ? 0 : 1,
+  total_duration_ms: Math.round(durationMs),
+  max_duration_ms: Math.round(durationMs),
+})
 
-async function write(tx: Tx, batch: readonly Waiting[]): Promise<LoggedCall[]> {
-  const logged = await tx.requestLog.createManyAndReturn({
-    select: { id: true, orgId: true },
-    data: batch.map(({ entry }) => ({
-      orgId: entry.passage.orgId,
-      userId: entry.passage.actor.userId,
-      serviceId: entry.passage.serviceId,
-      serviceSlug: entry.passage.serviceSlug,
-      method: entry.method,
-      tool: entry.tool === null ? null : storable(entry.tool),
-      // Absent when there were none; the column is then NULL.
-      ...stored(entry.arguments),
-      status: entry.status,
-      durationMs: Math.round(entry.durationMs),
-      ip: entry.passage.actor.origin.ip,
-      userAgent: entry.passage.actor.origin.userAgent,
-      requestId: entry.requestId,
-      createdAt: entry.startedAt,
-    })),
-  })
-  const rows = totals(batch)
-  await tx.$executeRaw`
-    INSERT INTO usage_daily AS u (id, org_id, day, service_slug, tool, user_id, status, calls, errors, total_duration_ms, max_duration_ms)
-    SELECT * FROM unnest(
-      ${rows.map(() => randomUUID())}::uuid[], ${rows.map((r) => r.orgId)}::uuid[], ${rows.map((r) => r.day)}::date[],
-      ${rows.map((r) => r.slug)}::text[], ${rows.map((r) => r.tool)}::text[], ${rows.map((r) => r.userId)}::uuid[], ${rows.map((r) => r.status)}::text[],
-      ${rows.map((r) => r.calls)}::int[], ${rows.map((r) => r.errors)}::int[],
-      ${rows.map((r) => Math.round(r.total))}::bigint[], ${rows.map((r) => Math.round(r.max))}::int[])
-    ON CONFLICT (org_id, day, service_slug, tool, user_id, status) DO UPDATE SET
-      calls = u.calls + excluded.calls, errors = u.errors + excluded.errors,
-      total_duration_ms = u.total_duration_ms + excluded.total_duration_ms,
-      max_duration_ms = greatest(u.max_duration_ms, excluded.max_duration_ms)`
-  return logged
+/** A row of the request log; its id grows with time, so that a list by id is one by age. */
+const rowOf = ({ entry }: Waiting) => ({
+  id: uuidv7(),
+  org_id: entry.passage.orgId,
+  user_id: entry.passage.actor.userId,
+  service_id: entry.passage.serviceId,
+  service_slug: entry.passage.serviceSlug,
+  method: entry.method,
+  tool: entry.tool === null ? null : storable(entry.tool),
+  arguments: redact(entry.arguments),
+  status: entry.status,
+  duration_ms: Math.round(entry.durationMs),
+  ip: entry.passage.actor.origin.ip,
+  user_agent: entry.passage.actor.origin.userAgent,
+  request_id: entry.requestId,
+  created_at: entry.startedAt,
+})
+
+/** Writes and counts a batch, and tells of it, in one statement. */
+function statement(platform: Platform, batch: readonly Waiting[]): { sql: Prisma.Sql; logged: LoggedCall[] } {
+  const rows = batch.map(rowOf)
+  const logged = rows.map(({ id, org_id: orgId }) => ({ id, orgId }))
+  const sql = Prisma.sql`
+    WITH logged AS (
+      INSERT INTO request_log (id, org_id, user_id, service_id, service_slug, method, tool, arguments, status, duration_ms, ip, user_agent, request_id, created_at)
+      SELECT * FROM json_to_recordset(${JSON.stringify(rows)}::json) AS r(id uuid, org_id uuid, user_id uuid, service_id uuid, service_slug text,
+        method text, tool text, arguments jsonb, status text, duration_ms int, ip text, user_agent text, request_id text, created_at timestamptz)
+    ), counted AS (
+      INSERT INTO usage_daily AS u (id, org_id, day, service_slug, tool, user_id, status, calls, errors, total_duration_ms, max_duration_ms)
+      SELECT * FROM json_to_recordset(${JSON.stringify(totals(batch))}::json) AS t(id uuid, org_id uuid, day date, service_slug text, tool text,
+        user_id uuid, status text, calls int, errors int, total_duration_ms bigint, max_duration_ms int)
+      ON CONFLICT (org_id, day, service_slug, tool, user_id, status) DO UPDATE SET
+        calls = u.calls + excluded.calls, errors = u.errors + excluded.errors,
+        total_duration_ms = u.total_duration_ms + excluded.total_duration_ms,
+        max_duration_ms = greatest(u.max_duration_ms, excluded.max_duration_ms)
+    ) ${announcements(platform, logged)}`
+  return { sql, logged }
 }
 
 /**
@@ -118,11 +116,8 @@ export class Records {
 
   async #commit(batch: readonly Waiting[]): Promise<unknown> {
     try {
-      const logged = await this.#platform.database.transact(system(), async (tx) => {
-        const rows = await write(tx, batch)
-        await announce(this.#platform, tx, rows)
-        return rows
-      })
+      const { sql, logged } = statement(this.#platform, batch)
+      await this.#platform.database.statement(system(), sql)
       deliver(this.#platform, logged)
       return null
     } catch (error) {
