@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -87,6 +88,38 @@ describe('the first five minutes, pasted', () => {
 
     const unseen = await paste(exports + stranger)
     expect(JSON.parse(unseen.stdout)).toMatchObject({ data: { requestLog: { edges: [] }, services: { edges: [] } } })
+  })
+
+  it('takes the records away as files, as the README does', async () => {
+    const [, , admin = ''] = blocks(tour, 'sh')
+    const [taking = ''] = blocks(readme, 'sh').filter((block) => block.includes('/exports/'))
+    const [log = '', usage = ''] = taking.trim().split('\n')
+    // The token of the administrator's tour, by its own first lines.
+    const signIn = admin.slice(0, admin.indexOf('curl -sS', admin.indexOf('sed -E')))
+    const script = (command: string) =>
+      `export MCP_API_KEY='${secrets.key}' DEMO_PASSWORD='${secrets.password}'\n${signIn}\n${command}`.replaceAll('http://127.0.0.1:4000', server.address) // prettier-ignore
+    const csv = await paste(script(log.replace('&status=denied', '')))
+    expect(csv.stdout).toMatch(/^[^\n]*service[^\n]*\n[^\n]*notebook/)
+    const denied = await paste(script(log))
+    expect(denied.stdout.trim().split('\n')).toHaveLength(1)
+    const json = await paste(script(usage))
+    expect(JSON.parse(json.stdout)).toMatchObject({ rows: [{ service: 'notebook' }, { service: 'notebook' }] })
+  })
+
+  it('registers a client’s documents and runs one by its digest, as the README does', async () => {
+    const document = 'query Slugs { services(first: 5) { edges { node { slug } } } }'
+    const sha256 = createHash('sha256').update(document).digest('hex')
+    const manifest = join(directory, 'persisted-documents.json')
+    await writeFile(manifest, JSON.stringify({ [sha256]: document }))
+    const registering = blocks(readme, 'sh').find((block) => block.includes('operations push')) ?? ''
+    const running = blocks(readme, 'sh').find((block) => block.includes('"documentId"')) ?? ''
+    expect(registering && running).not.toBe('')
+    const script = (command: string) =>
+      `export MCP_API_KEY='${secrets.key}'\n${command}`.replaceAll('http://127.0.0.1:4000', server.address)
+    const pushed = await paste(script(registering.replace('persisted-documents.json', manifest)))
+    expect(pushed.stdout + pushed.stderr).toContain('Slugs')
+    const answer = await paste(script(running.replace('<sha256>', sha256)))
+    expect(JSON.parse(answer.stdout)).toMatchObject({ data: { services: { edges: [{ node: { slug: 'notebook' } }] } } })
   })
 
   it('makes no second demo on a later start, and the key still reaches the service', async () => {
