@@ -72,7 +72,8 @@ export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: C
   server.maxConnections = 10_000
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(port, host, resolve)
+    // The event loop takes one connection a round: more of them wait in the kernel's line than its default of 511 holds.
+    server.listen({ port, host, backlog: 4096 }, resolve)
   })
   const { port: bound } = server.address() as AddressInfo
   return {

@@ -21,7 +21,7 @@ import { readJar, setCookieHeader } from './cookies.ts'
 import { refusalOf, rethrown, runOperation, type ServerContext } from './execution.ts'
 import { translate } from './failures.ts'
 import { readGraphQLRequest, recallGraphQLRequest, type GraphQLRequest } from './graphqlRequest.ts'
-import { admitted } from './limits.ts'
+import { admittedInTurn } from './limits.ts'
 import { KnownDocuments, type KnownDocument } from './knownDocuments.ts'
 import { news } from './news.ts'
 
@@ -203,10 +203,11 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
 
   return async (request: Request, url: URL, origin: Origin): Promise<Response> => {
     const key = recall(platform, request.headers, origin)
-    const early = key && (await remembered(request, url, key, () => admitted(platform, origin, Promise.resolve(key))))
+    const early =
+      key && (await remembered(request, url, key, () => admittedInTurn(platform, origin, Promise.resolve(key))))
     if (early) return early
     if (key) forget(platform, request.headers)
-    const actor = await admitted(platform, origin, authenticate(platform, request.headers, origin))
+    const actor = await admittedInTurn(platform, origin, authenticate(platform, request.headers, origin))
     const response =
       (actor.kind === 'user' ? await remembered(request, url, actor, () => Promise.resolve()) : null) ??
       (await found(request, url, actor))

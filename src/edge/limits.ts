@@ -60,6 +60,19 @@ async function chargeKey(
     await spend(keys(platform), origin, credentialId, requests, limits.requestsPerMinute)
 }
 
+const tenantOf = (actor: Actor): string => (isMember(actor) ? actor.orgId : sourceOf(actor.origin))
+
+/** Lets a request in when it is its organisation's turn, for work that is the process's own and not a wait for others. */
+export async function admittedInTurn(
+  platform: Platform,
+  origin: Origin,
+  authentication: Promise<Actor>,
+): Promise<Actor> {
+  const actor = await admitted(platform, origin, authentication)
+  await load(platform).turn(origin, tenantOf(actor))
+  return actor
+}
+
 /**
  * Lets a request in by who sends it. A good credential never depends on its neighbours: only requests without one, and
  * those whose credential is refused, count against their source.
@@ -73,7 +86,7 @@ export async function admitted(platform: Platform, origin: Origin, authenticatio
     if (error instanceof AppError && error.status === 401) await source()
     throw error
   }
-  load(platform).admit(origin, isMember(actor) ? actor.orgId : sourceOf(origin))
+  load(platform).admit(origin, tenantOf(actor))
   if (isMember(actor)) await chargeKey(platform, actor)
   else await source()
   return actor

@@ -1,15 +1,92 @@
-import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks'
+import { monitorEventLoopDelay, performance, type IntervalHistogram } from 'node:perf_hooks'
 import type { Origin } from '../kernel/actor.ts'
 import { AppError } from '../kernel/errors.ts'
 import { metrics } from '../kernel/metrics.ts'
 import { resource, type Platform } from '../kernel/platform.ts'
 
 const lookEveryMs = 250
+const shareEveryMs = 100
+/** From this part of its time on the event loop is busy, and more work at once makes nothing faster. */
+const busyFrom = 0.9
+/** Who has been at work for so long waits for something else than the event loop, and stands in nobody's way. */
+const longestTurnMs = 250
+/** What may be at work at once, however busy the event loop is. */
+const leastAtWork = 4
 /** Requests that may be in work however slow the event loop is, so that one that only just woke up serves somebody. */
 const alwaysAdmitted = 16
 
 export const overloaded = (): AppError =>
   new AppError('SERVICE_UNAVAILABLE', 'The platform is busy. Try again in a moment.', { retryAfterSeconds: 1 })
+
+/**
+ * Whose turn it is on the event loop. While it is busy, only so many requests are at work as keep it so, no more than half
+ * of them of one organisation, and the others wait in a line for each: so a request of somebody else meets a few, not the
+ * whole flood, and the loop comes round often enough to take new connections. Where requests wait for something else than
+ * the event loop, it is not busy, and nobody is held back.
+ */
+export class Turns {
+  readonly #most: number
+  readonly #atWork = new Map<string, number>()
+  // In the order of their turns: who was served goes to the end.
+  readonly #lines = new Map<string, (() => void)[]>()
+  #total = 0
+  #width: number
+
+  constructor(most: number) {
+    this.#most = most
+    this.#width = most * 2
+  }
+
+  /** Hears which part of its time the event loop was at work. */
+  observe(utilization: number): void {
+    this.#width =
+      utilization >= busyFrom
+        ? Math.max(leastAtWork, Math.ceil(Math.min(this.#width, this.#total) / 2))
+        : Math.min(this.#most * 2, this.#width * 2)
+    this.#serve()
+  }
+
+  #mayWork(tenant: string): boolean {
+    const held = this.#atWork.get(tenant) ?? 0
+    return held === 0 ? this.#total <= this.#width : this.#total < this.#width && held < this.#width / 2
+  }
+
+  #begin(tenant: string): void {
+    this.#atWork.set(tenant, (this.#atWork.get(tenant) ?? 0) + 1)
+    this.#total += 1
+  }
+
+  async enter(tenant: string): Promise<void> {
+    if (!this.#lines.has(tenant) && this.#mayWork(tenant)) return this.#begin(tenant)
+    const line = this.#lines.get(tenant) ?? []
+    this.#lines.set(tenant, line)
+    return new Promise((resolve) => void line.push(resolve))
+  }
+
+  leave(tenant: string): void {
+    const left = (this.#atWork.get(tenant) ?? 1) - 1
+    if (left > 0) this.#atWork.set(tenant, left)
+    else this.#atWork.delete(tenant)
+    this.#total -= 1
+    this.#serve()
+  }
+
+  #serve(): void {
+    for (let served = true; served;) {
+      served = false
+      for (const [tenant, line] of [...this.#lines]) {
+        if (!this.#mayWork(tenant)) continue
+        const next = line.shift()
+        this.#lines.delete(tenant)
+        if (line.length > 0) this.#lines.set(tenant, line)
+        if (!next) continue
+        this.#begin(tenant)
+        next()
+        served = true
+      }
+    }
+  }
+}
 
 /**
  * How much one process has taken on. It refuses early and cheaply what it could not answer in time, so that what it does
@@ -23,6 +100,9 @@ class Load {
   readonly #timer: NodeJS.Timeout
   readonly #tenants = new Map<string, number>()
   readonly #tenantOf = new WeakMap<Origin, string>()
+  readonly #turns: Turns
+  readonly #turnOf = new Map<Origin, { tenant: string; since: number }>()
+  readonly #sharing: NodeJS.Timeout
   #inFlight = 0
   #delayMs = 0
 
@@ -36,6 +116,15 @@ class Load {
       this.#delayMs = this.#delays.count > 0 ? this.#delays.mean / 1e6 - 20 : 0
       this.#delays.reset()
     }, lookEveryMs).unref()
+    this.#turns = new Turns(this.#limit)
+    let last = performance.eventLoopUtilization()
+    this.#sharing = setInterval(() => {
+      for (const [origin, { since }] of this.#turnOf)
+        if (performance.now() - since > longestTurnMs) this.#endTurn(origin)
+      const now = performance.eventLoopUtilization()
+      this.#turns.observe(performance.eventLoopUtilization(now, last).utilization)
+      last = now
+    }, shareEveryMs).unref()
   }
 
   get inFlight(): number {
@@ -69,7 +158,22 @@ class Load {
     this.#tenants.set(tenant, held + 1)
   }
 
+  /** Resolves when it is the turn of this request among its organisation's. */
+  async turn(origin: Origin, tenant: string): Promise<void> {
+    if (this.#turnOf.has(origin)) return
+    await this.#turns.enter(tenant)
+    this.#turnOf.set(origin, { tenant, since: performance.now() })
+  }
+
+  #endTurn(origin: Origin): void {
+    const turn = this.#turnOf.get(origin)
+    if (!turn) return
+    this.#turnOf.delete(origin)
+    this.#turns.leave(turn.tenant)
+  }
+
   release(origin: Origin): void {
+    this.#endTurn(origin)
     const tenant = this.#tenantOf.get(origin)
     if (tenant === undefined) return
     this.#tenantOf.delete(origin)
@@ -80,6 +184,7 @@ class Load {
 
   close(): void {
     clearInterval(this.#timer)
+    clearInterval(this.#sharing)
     this.#delays.disable()
   }
 }

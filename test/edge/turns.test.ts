@@ -1,0 +1,57 @@
+import { describe, expect, it } from 'vitest'
+import { Turns } from '../../src/edge/load.ts'
+
+/** Who has begun, in order. */
+function asking(turns: Turns) {
+  const begun: string[] = []
+  const ask = (tenant: string): Promise<unknown> => turns.enter(tenant).then(() => begun.push(tenant))
+  const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+  return { begun, ask, settled }
+}
+
+describe('turns on the event loop', () => {
+  it('hold nobody back while it is not busy', async () => {
+    const turns = new Turns(100)
+    const { begun, ask, settled } = asking(turns)
+    for (let n = 0; n < 100; n += 1) void ask('flood')
+    await settled()
+    expect(begun).toHaveLength(100)
+  })
+
+  it('leave a flood a little, and let a neighbour in at once', async () => {
+    const turns = new Turns(100)
+    const { begun, ask, settled } = asking(turns)
+    for (let n = 0; n < 20; n += 1) turns.observe(1)
+    for (let n = 0; n < 50; n += 1) void ask('flood')
+    await settled()
+    expect(begun).toEqual(['flood', 'flood'])
+    void ask('neighbour')
+    await settled()
+    expect(begun).toEqual(['flood', 'flood', 'neighbour'])
+  })
+
+  it('are given to each that waits in turn, and all come to an end', async () => {
+    const turns = new Turns(100)
+    const { begun, ask, settled } = asking(turns)
+    for (let n = 0; n < 20; n += 1) turns.observe(1)
+    for (let n = 0; n < 30; n += 1) void ask('flood')
+    for (const tenant of ['a', 'b', 'c', 'd', 'e']) void ask(tenant)
+    for (let left = 0; left < 35; left += 1) {
+      await settled()
+      turns.leave(begun[left] as string)
+    }
+    expect(begun).toHaveLength(35)
+    // The five had waited behind thirty, and were served among the first of them.
+    for (const tenant of ['a', 'b', 'c', 'd', 'e']) expect(begun.indexOf(tenant)).toBeLessThan(12)
+  })
+
+  it('become more again when the loop has time', async () => {
+    const turns = new Turns(100)
+    const { begun, ask, settled } = asking(turns)
+    for (let n = 0; n < 20; n += 1) turns.observe(1)
+    for (let n = 0; n < 60; n += 1) void ask('flood')
+    for (let n = 0; n < 20; n += 1) turns.observe(0.2)
+    await settled()
+    expect(begun).toHaveLength(60)
+  })
+})
