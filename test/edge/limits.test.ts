@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { behindProxy, call, from, makeKey, register } from '../apiKeys/keys.ts'
-import { startRedis } from '../harness/redis.ts'
+import { ownStores, startRedis } from '../harness/redis.ts'
 import { seedOrganization, type Organization } from '../harness/seed.ts'
 import { createTwin, createWorld, type World } from '../harness/world.ts'
 
@@ -86,7 +86,7 @@ describe('operations', () => {
     }
   })
 
-  it('of a key are held to the rate that its maker gave it, on two instances as on one', async () => {
+  it.each(ownStores)('of a key are held to the rate that its maker gave it, on two instances as on one', async () => {
     const redis = await startRedis()
     const { world, org } = await worlds(redis.settings)
     const second = await createTwin(base, { ...behindProxy, ...redis.settings })

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { behindProxy, from, trail } from '../apiKeys/keys.ts'
-import { startRedis, type TestRedis } from '../harness/redis.ts'
+import { counterStores, startRedis, type TestRedis } from '../harness/redis.ts'
 import { addMember, password, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createTwin, createWorld, type World } from '../harness/world.ts'
 
@@ -31,7 +31,7 @@ let base: World
 beforeAll(async () => void (base = await createWorld(behindProxy)))
 afterAll(() => base.close())
 
-describe.each(['the store of the database in use', 'Redis'])('sign-in locks counted in %s', (store) => {
+describe.each(counterStores)('sign-in locks counted in %s', (store) => {
   let redis: TestRedis | null = null
   let world: World
   let org: Organization

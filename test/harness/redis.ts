@@ -1,6 +1,16 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
+
+const redisHere = spawnSync('redis-server', ['--version'], { stdio: 'ignore' }).status === 0
+if (!redisHere)
+  process.stderr.write('Redis was not found on this machine: what needs it is left out here; CI runs it.\n')
+
+/** The shared stores that a test of this machine can start for itself. */
+export const ownStores: readonly 'Redis'[] = redisHere ? ['Redis'] : []
+
+/** Where limits and locks can be counted here. */
+export const counterStores = ['the store of the database in use', ...ownStores] as const
 
 /** A Redis of the test's own, so that it can be stopped in the middle. */
 export type TestRedis = { settings: Record<string, string>; stop(): Promise<void> }

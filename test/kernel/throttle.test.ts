@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Lockout, type LockPolicy } from '../../src/kernel/lockout.ts'
 import { contains, isWithin, sourceOf } from '../../src/kernel/source.ts'
 import { RateLimited, rateLimitFields, Throttle, type Quota } from '../../src/kernel/throttle.ts'
-import { startRedis, type TestRedis } from '../harness/redis.ts'
+import { counterStores, ownStores, startRedis, type TestRedis } from '../harness/redis.ts'
 import { createWorld, type World } from '../harness/world.ts'
 
 const quota: Quota = { limit: 50, windowSeconds: 60, withoutStore: 'local' }
@@ -26,7 +26,7 @@ const outcomes = async <T>(work: Promise<T>[]): Promise<{ passed: T[]; refused: 
 const times = <T>(n: number, make: () => T): T[] => Array.from({ length: n }, make)
 const secondsOf = (error: unknown): number => (error as { retryAfterSeconds: number }).retryAfterSeconds
 
-describe.each(['the store of the database in use', 'Redis'])('limits and locks counted in %s', (store) => {
+describe.each(counterStores)('limits and locks counted in %s', (store) => {
   let redis: TestRedis | null = null
   let here: World
   let there: World
@@ -151,7 +151,7 @@ describe.each(['the store of the database in use', 'Redis'])('limits and locks c
   })
 })
 
-describe('while the shared counters are away', () => {
+describe.each(ownStores)('while the shared counters of %s are away', () => {
   it('counts on alone where an outage must not stop anybody, and refuses where it must not help anybody', async () => {
     const redis = await startRedis()
     const world = await createWorld(redis.settings)

@@ -13,6 +13,10 @@ import type { Server } from './server.ts'
 /** Typed access to the rows that one actor may see or change. */
 export type Tx = Prisma.TransactionClient
 
+/** A statement of our own, for `Database.statement`: what stands in `${…}` travels as a parameter, another `sql` as its text. */
+export const { sql } = Prisma
+export type Sql = Prisma.Sql
+
 /** A reader that stays open for a request. Each statement is one round trip, identity included, and its own snapshot. */
 export type Reader = { tx: Tx; close(): Promise<void> }
 
@@ -142,7 +146,7 @@ export class Database {
    * One statement of our own SQL as the actor: one transaction in one round trip, durable when this resolves. It goes past
    * Prisma's client, whose share of such a statement is larger than the database's. Values come as the driver reads them.
    */
-  async statement<Row>(actor: Actor, { text, values }: Prisma.Sql): Promise<Row[]> {
+  async statement<Row>(actor: Actor, { text, values }: Sql): Promise<Row[]> {
     const { fields, rows } = await runAlone(this.#work(actor, 'read'), { text, values, types: pg.types })
     return rows.map((row) => Object.fromEntries(fields.map(({ name }, i) => [name, row[i]])) as Row)
   }

@@ -1,8 +1,8 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { Prisma } from '../../generated/prisma/client.ts'
 import { member, system, type Member, type Origin } from '../../kernel/actor.ts'
 import { appendAudit } from '../../kernel/audit.ts'
+import { sql } from '../../kernel/database/door.ts'
 import { AppError } from '../../kernel/errors.ts'
 import { lockout } from '../../kernel/lockout.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
@@ -88,7 +88,7 @@ type Row = {
 async function find(platform: Platform, publicId: string, origin: Origin): Promise<Row | null> {
   const rows = await platform.database.statement<Row>(
     system(origin),
-    Prisma.sql`
+    sql`
       SELECT k.id::text, k.org_id::text AS "orgId", k.user_id::text AS "userId", k.secret_hash AS "secretHash", k.scopes, m.role::text AS role,
         k.allowed_cidrs AS "allowedCidrs", k.allowed_service_ids::text[] AS "allowedServiceIds",
         k.allowed_operation_ids::text[] AS "allowedOperationIds",

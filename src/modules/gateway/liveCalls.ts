@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { Prisma } from '../../generated/prisma/client.ts'
+import { sql, type Sql } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 
 /** A row of the request log that has just been written. */
@@ -23,9 +23,9 @@ function* messages(rows: readonly LoggedCall[]): Generator<Message> {
  * What tells every instance which rows were written, to be sent by the statement that writes them, so that it is heard when
  * they can be read and not otherwise. Only ids travel: whoever listens reads the rows as themselves.
  */
-export const announcements = ({ database }: Platform, rows: readonly LoggedCall[]): Prisma.Sql => {
+export const announcements = ({ database }: Platform, rows: readonly LoggedCall[]): Sql => {
   const texts = database.announces ? [...messages(rows)].map((each) => JSON.stringify(each)) : []
-  return Prisma.sql`SELECT pg_notify(${channel}::text, message) FROM unnest(${texts}::text[]) message`
+  return sql`SELECT pg_notify(${channel}::text, message) FROM unnest(${texts}::text[]) message`
 }
 
 /** The same where there is no other instance, after the commit. */

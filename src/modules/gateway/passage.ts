@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { Prisma } from '../../generated/prisma/client.ts'
 import { reaches, type Member } from '../../kernel/actor.ts'
+import { sql } from '../../kernel/database/door.ts'
 import { AppError, notFound } from '../../kernel/errors.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { Secret } from '../../kernel/secret.ts'
@@ -90,7 +90,7 @@ const maxGathered = 200
 const find = (platform: Platform, actor: Member, { slug, collectionId }: Wanted): Promise<Row[]> =>
   platform.database.statement<Row>(
     actor,
-    Prisma.sql`
+    sql`
       SELECT s.id::text, s.slug, s.endpoint, s.hosted, s.credential_mode::text AS "credentialMode", s.credential_kind::text AS "credentialKind",
         s.credential_header AS "credentialHeader",
         s.trusted, s.version, s.pins_version AS "pinsVersion", o.block_credentials AS "blockSecrets",

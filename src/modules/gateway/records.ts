@@ -1,6 +1,6 @@
 import { v7 as uuidv7 } from 'uuid'
-import { Prisma } from '../../generated/prisma/client.ts'
 import { system } from '../../kernel/actor.ts'
+import { sql, type Sql } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { announcements, deliver, type LoggedCall } from './liveCalls.ts'
 import { redact, storable } from './redaction.ts'
@@ -63,10 +63,10 @@ const rowOf = ({ entry }: Waiting) => ({
 })
 
 /** Writes and counts a batch, and tells of it, in one statement. */
-function statement(platform: Platform, batch: readonly Waiting[]): { sql: Prisma.Sql; logged: LoggedCall[] } {
+function statement(platform: Platform, batch: readonly Waiting[]): { text: Sql; logged: LoggedCall[] } {
   const rows = batch.map(rowOf)
   const logged = rows.map(({ id, org_id: orgId }) => ({ id, orgId }))
-  const sql = Prisma.sql`
+  const text = sql`
     WITH logged AS (
       INSERT INTO request_log (id, org_id, user_id, service_id, service_slug, method, tool, arguments, status, duration_ms, ip, user_agent, request_id, created_at)
       SELECT * FROM json_to_recordset(${JSON.stringify(rows)}::json) AS r(id uuid, org_id uuid, user_id uuid, service_id uuid, service_slug text,
@@ -80,7 +80,7 @@ function statement(platform: Platform, batch: readonly Waiting[]): { sql: Prisma
         total_duration_ms = u.total_duration_ms + excluded.total_duration_ms,
         max_duration_ms = greatest(u.max_duration_ms, excluded.max_duration_ms)
     ) ${announcements(platform, logged)}`
-  return { sql, logged }
+  return { text, logged }
 }
 
 /**
@@ -116,8 +116,8 @@ export class Records {
 
   async #commit(batch: readonly Waiting[]): Promise<unknown> {
     try {
-      const { sql, logged } = statement(this.#platform, batch)
-      await this.#platform.database.statement(system(), sql)
+      const { text, logged } = statement(this.#platform, batch)
+      await this.#platform.database.statement(system(), text)
       deliver(this.#platform, logged)
       return null
     } catch (error) {
