@@ -1,5 +1,7 @@
 import { getNamedType, isInputObjectType, isNonNullType, isObjectType, type GraphQLInputType } from 'graphql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Actor } from '../../src/kernel/actor.ts'
+import type { Sql } from '../../src/kernel/database/door.ts'
 import { encodeNodeId } from '../../src/kernel/nodeId.ts'
 import { buildSchema } from '../../src/schema.ts'
 import type { Answer } from '../harness/world.ts'
@@ -345,6 +347,11 @@ function rehearse(): { on: boolean; undone: boolean } {
       state.undone = true
       throw new Error('undone')
     })
+  const statement = database.statement.bind(database)
+  database.statement = <Row>(actor: Actor, text: Sql): Promise<Row[]> =>
+    state.on && /\bINSERT\b/.test(text.text)
+      ? database.transact(actor, (tx) => tx.$queryRaw<Row[]>(text))
+      : statement<Row>(actor, text)
   return state
 }
 

@@ -1,6 +1,9 @@
+import { randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { isObjectType, type GraphQLSchema } from 'graphql'
+import { member } from '../../src/kernel/actor.ts'
 import { decodeNodeId } from '../../src/kernel/nodeId.ts'
+import { ownership, type Model } from '../../src/kernel/ownership.ts'
 import { scopes } from '../../src/kernel/permissions.ts'
 import { buildSchema } from '../../src/schema.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
@@ -43,12 +46,20 @@ export type Population = {
   away: Organization
   deactivated: Person
   keys: Map<string, { authorization: string }>
-  /** Keys of several scopes: an administrator's without administrative ones and with nothing but them, and one that is limited to a service. */
+  /** Keys of several scopes: an administrator's without administrative ones and with nothing but them, and two that are limited to a service and to an operation. */
   programs: Map<string, { authorization: string }>
   /** Of each person: ids of the rows that are theirs, by model. */
   inhabitants: Map<string, Inhabitant>
   doors: Doors
 }
+
+const anAdministrator = member(
+  {
+    ...{ kind: 'user', userId: randomUUID(), orgId: randomUUID(), role: 'ORG_ADMIN', credentialId: randomUUID() },
+    ...{ mfaAt: null, given: scopes, origin: { ip: null, userAgent: null, requestId: 'population' } },
+  },
+  new Date(),
+)
 
 type Reference = { from: string; column: string; to: string; target: string }
 const references = `
@@ -100,6 +111,8 @@ async function inhabit(raw: RawDatabase, people: [string, Person][], copies: num
   const models = await tablesByModel()
   const all = (await raw.query(references)).rows as Reference[]
   const names = shown(schema, models, all)
+  // Also those whose rows have an owner and stand in no answer as rows of their own.
+  for (const [model, table] of models) if (ownership[model as Model](anAdministrator)) names.add(table)
   const tables = (await everyTable(raw)).filter(({ name }) => names.has(name))
   const inhabitants = new Map<string, Inhabitant>()
   await raw.query("SET session_replication_role = 'replica'")
@@ -128,10 +141,12 @@ export async function populate({ copies = 1, endpoint = 'http://127.0.0.1:9/mcp'
   const keys = new Map<string, { authorization: string }>()
   for (const scope of scopes) keys.set(scope, await createKey(first, home.admin, [scope]))
   const limited = await createKey(first, home.developer, ['mcp:read', 'org:read', 'user:read', 'user:token'])
+  const bound = await createKey(first, home.admin, ['mcp:read', 'org:read', 'user:read', 'user:token'])
   const programs = new Map([
     ['a reader', await createKey(first, home.admin, ['mcp:read', 'org:read', 'user:read', 'user:token'])],
     ['an administrator', await createKey(first, home.admin, ['mcp:read', 'mcp:admin', 'org:admin', 'user:token'])],
     ['one service alone', limited],
+    ['one operation alone', bound],
   ])
   await first.close()
   const raw = await openRaw(database)
@@ -145,6 +160,11 @@ export async function populate({ copies = 1, endpoint = 'http://127.0.0.1:9/mcp'
   await raw.query('UPDATE api_keys SET allowed_service_ids = ARRAY[$1::uuid] WHERE id = $2', [
     service,
     decodeNodeId(limited.id)?.id,
+  ])
+  const registered = inhabitants.get('developer')?.rows.get('PersistedOperation')?.[0]
+  await raw.query('UPDATE api_keys SET allowed_operation_ids = ARRAY[$1::uuid] WHERE id = $2', [
+    registered,
+    decodeNodeId(bound.id)?.id,
   ])
   await raw.query('UPDATE memberships SET deactivated_at = now() WHERE user_id = $1', [deactivated.userId])
   await raw.close()
