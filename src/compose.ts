@@ -18,6 +18,7 @@ type Overrides = {
   clock?: Clock
   resolve?: Resolve
   onStatement?: (text: string) => void
+  onExchange?: (unit: object, texts: readonly string[]) => void
   /** In the place of one at the configured cost, for tests that are not about it; no setting reaches below that. */
   hasher?: Hasher
   /** An origin on loopback that upstream calls may reach besides the operator's networks: the demo's own service. */ demoOrigin?: string
@@ -106,6 +107,7 @@ export async function openPlatform(config: Config, log: Log, overrides: Override
   const database = new Database(server, {
     timeoutSeconds: config.requestTimeoutSeconds,
     ...(overrides.onStatement ? { onStatement: overrides.onStatement } : {}),
+    ...(overrides.onExchange ? { onExchange: overrides.onExchange } : {}),
   })
   try {
     return {

@@ -36,6 +36,8 @@ export type World = {
   logged: string[]
   /** SQL statements since the last time this was emptied. */
   statements: string[]
+  /** Round trips to the database since the last time this was emptied, each with its unit of work and what travelled in it. */
+  exchanges: { unit: object; texts: readonly string[] }[]
   fetch(path: string, init?: RequestInit): Promise<Response>
   graphql<Data = Record<string, any>>(
     query: string,
@@ -105,11 +107,13 @@ export async function createWorld(
   const config = loadConfig({ ...settings, ...own.settings, ...overrides })
   const log = createLog(config, { write: (line: string) => void logged.push(line) })
   const hasher = hasherOf(overrides, more)
+  const exchanges: World['exchanges'] = []
   const onStatement = (text: string): void => void statements.push(text)
-  const platform = await openPlatform(config, log, { onStatement, ...more, ...(hasher ? { hasher } : {}) })
+  const onExchange = (unit: object, texts: readonly string[]): void => void exchanges.push({ unit, texts })
+  const platform = await openPlatform(config, log, { onStatement, onExchange, ...more, ...(hasher ? { hasher } : {}) })
   const app = createApp(platform, buildSchema())
   return {
-    ...{ platform, app, database: own, logged, statements },
+    ...{ platform, app, database: own, logged, statements, exchanges },
     ...doorTo(app),
     async close() {
       await app.close()
@@ -123,7 +127,7 @@ export async function createWorld(
  * lives in one process, so there it shares that and nothing else: caches, counters, signing keys and app are its own.
  */
 export async function createTwin(world: World, overrides: Overrides = {}, more: More = {}): Promise<World> {
-  const { database, platform: first, statements } = world
+  const { database, platform: first, statements, exchanges } = world
   const clock = more.clock ?? first.clock
   if (!database.embedded) return createWorld(overrides, { clock, ...more, database })
   const logged: string[] = []
@@ -133,7 +137,7 @@ export async function createTwin(world: World, overrides: Overrides = {}, more: 
   const platform: Platform = { ...first, config, log, clock, hasher, publicUrl: config.publicUrl ?? first.publicUrl }
   const app = createApp(platform, buildSchema())
   return {
-    ...{ platform, app, database, logged, statements },
+    ...{ platform, app, database, logged, statements, exchanges },
     ...doorTo(app),
     close: () => closeResources(platform),
   }

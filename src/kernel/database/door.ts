@@ -24,6 +24,8 @@ type Options = {
   /** Longest life of one unit of work. */
   timeoutSeconds: number
   onStatement?: (text: string) => void
+  /** Called once a round trip, with the unit of work that it belongs to and all that travels in it. */
+  onExchange?: (unit: object, texts: readonly string[]) => void
   /** Default: `owned`. A test that asks what row level security holds by itself hands in another. */
   filtered?: (tx: Tx, actor: Actor) => Tx
 }
@@ -110,6 +112,7 @@ export class Database {
       share: this.#shares[role],
       embedded: this.#server.embedded,
       onStatement: onStatement ?? (() => {}),
+      onExchange: this.#options.onExchange,
     }
   }
 
@@ -190,6 +193,7 @@ export class Database {
    */
   count(statement: { text: string; values: unknown[]; name?: string }): Promise<pg.QueryResult> {
     if (this.#server.embedded) return Promise.reject(new Error('Counters of the embedded database are kept in memory.'))
+    this.#options.onExchange?.(this, [statement.text])
     return this.#server.pool('mcp_system').query(statement)
   }
 

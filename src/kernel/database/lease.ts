@@ -17,8 +17,10 @@ export type Work = {
   embedded: boolean
   /** The registered operation that the work runs, where it was found in memory and is to be confirmed. */
   operationId?: string | undefined
-  /** Called once a statement, for counting and tracing; a statement is one round trip. */
+  /** Called once a statement, for counting and tracing. */
   onStatement: (text: string) => void
+  /** Called once a round trip, with all that travels in it. */
+  onExchange?: ((unit: object, texts: readonly string[]) => void) | undefined
 }
 
 /** What Prisma's adapter sends as a query. */
@@ -47,6 +49,14 @@ const nameOf = (text: string): string | undefined => {
   return name
 }
 
+function send(work: Work, connection: PoolClient, statements: readonly Statement[]): Promise<StatementResult> {
+  work.onExchange?.(
+    work,
+    statements.map(({ text }) => text),
+  )
+  return exchange(connection, statements)
+}
+
 const named = ({ text, values, types }: Query): Statement => ({ text, values, types, name: nameOf(text) })
 
 /** One statement in a transaction of its own, with its identity, on any free connection: one round trip. */
@@ -55,7 +65,7 @@ async function sendAlone(work: Work, query: Query): Promise<StatementResult> {
   try {
     const connection = await work.pool.connect()
     try {
-      return await exchange(connection, [...prelude(work.actor, work), named(query)])
+      return await send(work, connection, [...prelude(work.actor, work), named(query)])
     } finally {
       connection.release()
     }
@@ -113,10 +123,10 @@ export class Lease extends EventEmitter {
   }
 
   async #write(work: Work, statement: Statement): Promise<StatementResult> {
-    if (this.#connection) return exchange(await this.#connection, [statement])
+    if (this.#connection) return send(work, await this.#connection, [statement])
     this.#connection = this.#take(work)
     const begin = { text: 'BEGIN', values: [] }
-    return exchange(await this.#connection, [begin, ...prelude(work.actor, work), statement])
+    return send(work, await this.#connection, [begin, ...prelude(work.actor, work), statement])
   }
 
   async #take(work: Work): Promise<PoolClient> {
@@ -133,8 +143,8 @@ export class Lease extends EventEmitter {
 
   async #end(text: 'COMMIT' | 'ROLLBACK'): Promise<StatementResult> {
     const connection = await this.#connection?.catch(() => null)
-    if (!connection) return nothing
-    const ended = await exchange(connection, [{ text, values: [] }])
+    if (!connection || !this.#work) return nothing
+    const ended = await send(this.#work, connection, [{ text, values: [] }])
     // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error.
     if (ended.command !== text) throw new Error('The transaction was rolled back: one of its statements had failed.')
     return ended
