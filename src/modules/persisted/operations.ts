@@ -21,49 +21,80 @@ const clientId = z.string().regex(/^[\w:.-]{1,128}$/, 'expected up to 128 of let
 const registered = { id: true, sha256: true } as const
 type Registered = { id: string; sha256: string }
 
-/** The same text is one entry, whoever registers it and however often; a client's own id may be added to it later. */
-async function register(
+type Submission = { document: string; clientId?: string | undefined; analysis: Analysis }
+type Known = Registered & { clientId: string | null }
+
+/** Another text under a known name is the next version of it; earlier ones run on, for the clients that send them. */
+async function latestVersions(tx: Tx, submissions: readonly Submission[]): Promise<Map<string, number>> {
+  const names = [...new Set(submissions.flatMap(({ analysis: { name } }) => (name ? [name] : [])))]
+  if (names.length === 0) return new Map()
+  const rows = await tx.persistedOperation.groupBy({
+    by: ['name'],
+    where: { name: { in: names } },
+    _max: { version: true },
+  })
+  return new Map(rows.map(({ name, _max }) => [name ?? '', _max.version ?? 0]))
+}
+
+async function add(
   tx: Tx,
   { orgId, userId }: Member,
-  document: string,
-  { name, kind, scopes, cost, stepUp, records }: Analysis,
-  client: string | undefined,
+  submissions: readonly (Submission & { sha256: string })[],
   now: Date,
-): Promise<Registered> {
-  const sha256 = sha256Of(document)
-  const known = await tx.persistedOperation.findFirst({
-    where: { sha256 },
+): Promise<Registered[]> {
+  if (submissions.length === 0) return []
+  const versions = await latestVersions(tx, submissions)
+  const data = submissions.map(({ document, sha256, clientId: client, analysis }) => {
+    const { name, kind, scopes: requiredScopes, cost, stepUp, records } = analysis
+    const version = (versions.get(name ?? '') ?? 0) + 1
+    if (name) versions.set(name, version)
+    const own = { orgId, userId, sha256, document, clientId: client ?? null, createdAt: now }
+    return { ...own, name, version, kind, requiredScopes, cost, stepUp, records }
+  })
+  return tx.persistedOperation.createManyAndReturn({ data, select: registered })
+}
+
+/** Gives entries other client ids, which may be those that others of them had. */
+async function rename(tx: Tx, { orgId }: Member, entries: readonly { id: string; client: string }[]): Promise<void> {
+  const ids = entries.map(({ id }) => id)
+  await tx.persistedOperation.updateMany({ where: { id: { in: ids } }, data: { clientId: null } })
+  await tx.$executeRaw`
+    UPDATE persisted_operations p SET client_id = n.client
+    FROM unnest(${ids}::uuid[], ${entries.map(({ client }) => client)}::text[]) AS n (id, client)
+    WHERE p.id = n.id AND p.org_id = ${orgId}::uuid`
+}
+
+/**
+ * The same text is one entry, whoever registers it and however often; a client's own id may be added to it later. A
+ * manifest takes as many statements as a single document.
+ */
+async function register(
+  tx: Tx,
+  actor: Member,
+  submissions: readonly Submission[],
+  now: Date,
+): Promise<[Registered, ...Registered[]]> {
+  const wanted = new Map<string, Submission & { sha256: string }>()
+  const hashes = submissions.map((submission) => {
+    const sha256 = sha256Of(submission.document)
+    const clientId = submission.clientId ?? wanted.get(sha256)?.clientId
+    wanted.set(sha256, { ...submission, sha256, clientId })
+    return sha256
+  })
+  const known = new Map<string, Known>()
+  const rows = await tx.persistedOperation.findMany({
+    where: { sha256: { in: [...wanted.keys()] } },
     select: { ...registered, clientId: true },
   })
-  if (known && (client === undefined || known.clientId === client)) return known
-  if (known)
-    return tx.persistedOperation.update({
-      where: { id: known.id },
-      data: { clientId: client ?? null },
-      select: registered,
-    })
-  // Another text under a known name is the next version of it; earlier ones run on, for the clients that send them.
-  const { _max } = name
-    ? await tx.persistedOperation.aggregate({ where: { name }, _max: { version: true } })
-    : { _max: null }
-  return tx.persistedOperation.create({
-    data: {
-      version: (_max?.version ?? 0) + 1,
-      stepUp,
-      records,
-      orgId,
-      userId,
-      sha256,
-      name,
-      kind,
-      document,
-      requiredScopes: scopes,
-      cost,
-      clientId: client ?? null,
-      createdAt: now,
-    },
-    select: registered,
+  for (const row of rows) known.set(row.sha256, row)
+  const renamed = [...wanted.values()].flatMap(({ sha256, clientId: client }) => {
+    const row = known.get(sha256)
+    return row && client !== undefined && row.clientId !== client ? [{ id: row.id, client }] : []
   })
+  if (renamed.length) await rename(tx, actor, renamed)
+  const added = await add(tx, actor, [...wanted.values()].filter(({ sha256 }) => !known.has(sha256)), now) // prettier-ignore
+  const all = new Map<string, Registered>([...rows, ...added].map((row) => [row.sha256, row]))
+  return hashes.flatMap((sha256) => all.get(sha256) ?? []) as [Registered, ...Registered[]]
 }
 
 function analyseForKeys(
@@ -85,8 +116,10 @@ export const registerPersistedOperation = operation({
     clientId: clientId.optional().describe('The id by which a client’s manifest names it.'),
   }),
   prepare: ({ platform }, { document }) => Promise.resolve(analyseForKeys(platform, document, ['document'])),
-  run: ({ tx, actor, prepared, now }, { document, clientId }) =>
-    register(tx, actingMember(actor), document, prepared, clientId, now),
+  run: async ({ tx, actor, prepared: analysis, now }, { document, clientId }) => {
+    const [only] = await register(tx, actingMember(actor), [{ document, clientId, analysis }], now)
+    return only
+  },
   audit: ({ id, sha256 }) => ({ action: 'persistedOperation.registered', target: id, detail: { sha256 } }),
 })
 
@@ -102,16 +135,14 @@ export const registerPersistedOperations = operation({
   }),
   prepare: ({ platform }, { operations }) =>
     Promise.resolve(
-      operations.map(({ document }, i) => analyseForKeys(platform, document, ['operations', i, 'document'])),
+      operations.map((given, i) => ({
+        ...given,
+        analysis: analyseForKeys(platform, given.document, ['operations', i, 'document']),
+      })),
     ),
-  run: async ({ tx, actor, prepared, now }, { operations }) => {
-    const all: Registered[] = []
-    for (const [i, { document, clientId }] of operations.entries()) {
-      const analysis = prepared[i]
-      if (analysis) all.push(await register(tx, actingMember(actor), document, analysis, clientId, now))
-    }
-    return { operations: all }
-  },
+  run: async ({ tx, actor, prepared, now }, _input) => ({
+    operations: await register(tx, actingMember(actor), prepared, now),
+  }),
   audit: ({ operations }) => ({
     action: 'persistedOperation.manifestRegistered',
     detail: { count: operations.length },
