@@ -16,7 +16,6 @@ export const importServices = operation({
   }),
   run: async ({ tx, actor, now }, { configuration }) => {
     const { orgId } = actingMember(actor)
-    const slugs: string[] = []
     const skipped: { name: string; reason: string }[] = []
     const entries = entriesOf(configuration)
     for (const [name] of entries.slice(maxEntries)) skipped.push({ name, reason: `more than ${maxEntries} entries` })
@@ -33,16 +32,14 @@ export const importServices = operation({
       select: { slug: true },
     })
     const known = new Set(taken.map(({ slug }) => slug))
-    for (const service of wanted) {
-      if (known.has(service.slug)) {
-        skipped.push({ name: service.name, reason: `a service "${service.slug}" exists already` })
-        continue
-      }
-      known.add(service.slug)
-      await tx.service.create({ data: { orgId, ...service, createdAt: now }, select: { id: true } })
-      slugs.push(service.slug)
-    }
-    return { slugs, skipped }
+    const added = wanted.filter(({ name, slug }) => {
+      if (known.has(slug)) skipped.push({ name, reason: `a service "${slug}" exists already` })
+      const isNew = !known.has(slug)
+      known.add(slug)
+      return isNew
+    })
+    await tx.service.createMany({ data: added.map((service) => ({ orgId, ...service, createdAt: now })) })
+    return { slugs: added.map(({ slug }) => slug), skipped }
   },
   audit: ({ slugs }) => ({ action: 'service.imported', detail: { slugs } }),
 })

@@ -1,6 +1,6 @@
 import type { Tool } from '@modelcontextprotocol/client'
 import { LRUCache } from 'lru-cache'
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { system, type Member } from '../../kernel/actor.ts'
 import { appendAudit } from '../../kernel/audit.ts'
 import type { Tx } from '../../kernel/database/door.ts'
@@ -113,22 +113,21 @@ export async function pinTools(
   await platform.database.transact(system(actor.origin), async (tx) => {
     const { first, changes } = await changesOf(tx, serviceId, tools)
     if (changes.length === 0) return
-    for (const { tool, hash } of changes) {
-      const said = shown(tool)
-      const row = first
-        ? { acceptedHash: hash, acceptedDescription: said, pendingHash: null, pendingDescription: null, at: null }
-        : { acceptedHash: null, acceptedDescription: null, pendingHash: hash, pendingDescription: said, at: now }
-      await tx.$executeRaw`
-        INSERT INTO tool_pins (id, org_id, service_id, tool, accepted_hash, accepted_description, pending_hash, pending_description, changed_at)
-        VALUES (${randomUUID()}::uuid, ${orgId}::uuid, ${serviceId}::uuid, ${tool.name}, ${row.acceptedHash}, ${row.acceptedDescription},
-          ${row.pendingHash}, ${row.pendingDescription}, ${row.at})
-        ON CONFLICT (service_id, tool) DO UPDATE SET pending_hash = excluded.pending_hash,
-          pending_description = excluded.pending_description, changed_at = excluded.changed_at`
-    }
+    const names = changes.map(({ tool }) => tool.name)
+    const hashes = changes.map(({ hash }) => hash)
+    const said = changes.map(({ tool }) => shown(tool))
+    await tx.$executeRaw`
+      INSERT INTO tool_pins (id, org_id, service_id, tool, accepted_hash, accepted_description, pending_hash, pending_description, changed_at)
+      SELECT gen_random_uuid(), ${orgId}::uuid, ${serviceId}::uuid, n.tool,
+        CASE WHEN ${first} THEN n.hash END, CASE WHEN ${first} THEN n.said END,
+        CASE WHEN NOT ${first} THEN n.hash END, CASE WHEN NOT ${first} THEN n.said END, CASE WHEN NOT ${first} THEN ${now}::timestamptz END
+      FROM unnest(${names}::text[], ${hashes}::text[], ${said}::text[]) AS n (tool, hash, said)
+      ON CONFLICT (service_id, tool) DO UPDATE SET pending_hash = excluded.pending_hash,
+        pending_description = excluded.pending_description, changed_at = excluded.changed_at`
     await tx.$executeRaw`UPDATE services SET pins_version = pins_version + 1 WHERE id = ${serviceId}::uuid`
     if (first) return
-    const names = (known: boolean) => changes.filter((each) => each.known === known).map(({ tool }) => storable(tool.name)).slice(0, maxNamed) // prettier-ignore
-    const detail = { service: serviceSlug, changed: names(true), added: names(false), count: changes.length }
+    const told = (known: boolean) => changes.filter((each) => each.known === known).map(({ tool }) => storable(tool.name)).slice(0, maxNamed) // prettier-ignore
+    const detail = { service: serviceSlug, changed: told(true), added: told(false), count: changes.length }
     await appendAudit(tx, system(actor.origin), { action: 'tools.changed', target: serviceId, orgId, userId: actor.userId, detail }, 'ok', now) // prettier-ignore
   })
 }
