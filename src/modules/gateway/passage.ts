@@ -80,14 +80,14 @@ type Row = {
   connection: ConnectionRow | null
 }
 
-/** Which services: the one of a slug, or all; and what a collection chose of them. */
-type Wanted = { slug?: string; collectionId?: string }
+/** Which services: those of some slugs, or all; and what a collection chose of them. */
+type Wanted = { slugs?: readonly string[]; collectionId?: string }
 
 /** The most services that stand under one address. */
 const maxGathered = 200
 
 // The services, their tool settings and the caller's credentials, in one statement under the caller's own row level security.
-const find = (platform: Platform, actor: Member, { slug, collectionId }: Wanted): Promise<Row[]> =>
+const find = (platform: Platform, actor: Member, { slugs, collectionId }: Wanted): Promise<Row[]> =>
   platform.database.statement<Row>(
     actor,
     sql`
@@ -99,9 +99,9 @@ const find = (platform: Platform, actor: Member, { slug, collectionId }: Wanted)
         (SELECT coalesce(json_agg(json_build_object('tool', p.tool, 'access', p.access)), '[]') FROM tool_policies p WHERE p.service_id = s.id) AS policies,
         (SELECT json_agg(t.tool) FROM collection_tools t WHERE t.service_id = s.id AND t.collection_id = ${collectionId ?? null}::uuid) AS selection
       FROM services s JOIN organizations o ON o.id = s.org_id LEFT JOIN LATERAL app.service_credential(s.id) c ON true
-      WHERE s.org_id = ${actor.orgId}::uuid AND s.enabled AND (${slug ?? null}::text IS NULL OR s.slug = ${slug ?? null}::text)
+      WHERE s.org_id = ${actor.orgId}::uuid AND s.enabled AND (${slugs ?? null}::text[] IS NULL OR s.slug = ANY (${slugs ?? null}::text[]))
         AND (${collectionId ?? null}::uuid IS NULL OR EXISTS (SELECT FROM collection_tools t WHERE t.service_id = s.id AND t.collection_id = ${collectionId ?? null}::uuid))
-      ORDER BY s.slug COLLATE "C" LIMIT ${maxGathered}`,
+      ORDER BY s.slug COLLATE "C" LIMIT ${Math.max(maxGathered, slugs?.length ?? 0)}`,
   )
 
 function credentialOf(platform: Platform, actor: Member, row: Row): Secret | undefined {
@@ -161,8 +161,8 @@ async function passageOf(platform: Platform, actor: Member, row: Row, pins: PinB
   }
 }
 
-async function only(platform: Platform, actor: Member, wanted: Wanted & { slug: string }): Promise<Passage> {
-  const [row] = await find(platform, actor, wanted)
+async function only(platform: Platform, actor: Member, slug: string, wanted: Wanted = {}): Promise<Passage> {
+  const [row] = await find(platform, actor, { ...wanted, slugs: [slug] })
   if (!row || !reaches(actor, row.id)) throw notFound('service')
   const books = await pinBooks(platform, actor, [row])
   return passageOf(platform, actor, row, books.get(row.id) ?? new Map())
@@ -170,7 +170,17 @@ async function only(platform: Platform, actor: Member, wanted: Wanted & { slug: 
 
 /** The caller's way to one service. The same `NOT_FOUND` for a service that is absent, disabled or another organisation's. */
 export const passageTo = (platform: Platform, actor: Member, slug: string): Promise<Passage> =>
-  only(platform, actor, { slug })
+  only(platform, actor, slug)
+
+/** The caller's ways to several services, in as many statements as one takes; none to those that are not theirs to reach. */
+export async function passagesTo(
+  platform: Platform,
+  actor: Member,
+  slugs: readonly string[],
+): Promise<ReadonlyMap<string, Gathered>> {
+  const found = await gather(platform, actor, { slugs })
+  return new Map(found.map((each) => [each.slug, each]))
+}
 
 const gathered = async (platform: Platform, actor: Member, row: Row, pins: PinBook): Promise<Gathered> => {
   try {
@@ -179,6 +189,12 @@ const gathered = async (platform: Platform, actor: Member, row: Row, pins: PinBo
     // A token that is missing here says nothing about the others.
     return { slug: row.slug, error }
   }
+}
+
+async function gather(platform: Platform, actor: Member, wanted: Wanted): Promise<Gathered[]> {
+  const rows = (await find(platform, actor, wanted)).filter(({ id }) => reaches(actor, id))
+  const books = await pinBooks(platform, actor, rows)
+  return Promise.all(rows.map((row) => gathered(platform, actor, row, books.get(row.id) ?? new Map())))
 }
 
 /** The caller's services as one: all of the organisation, or those that a collection chose tools of. */
@@ -202,11 +218,7 @@ export async function gatheringAt(platform: Platform, actor: Member, collection?
     title: chosen?.name ?? 'All services',
     description: chosen?.description ?? '',
     toolsOnly: chosen !== undefined,
-    all: async () => {
-      const rows = (await find(platform, actor, wanted)).filter(({ id }) => reaches(actor, id))
-      const books = await pinBooks(platform, actor, rows)
-      return Promise.all(rows.map((row) => gathered(platform, actor, row, books.get(row.id) ?? new Map())))
-    },
-    one: (slug) => only(platform, actor, { ...wanted, slug }),
+    all: () => gather(platform, actor, wanted),
+    one: (slug) => only(platform, actor, slug, wanted),
   }
 }

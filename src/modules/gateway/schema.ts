@@ -1,13 +1,16 @@
 import type { Tool } from '@modelcontextprotocol/client'
 import { builder } from '../../graphql/builder.ts'
+import type { GraphContext } from '../../graphql/context.ts'
 import { expose } from '../../graphql/expose.ts'
 import { inherited } from '../../graphql/rules.ts'
+import { notFound } from '../../kernel/errors.ts'
 import { scope } from '../../kernel/rule.ts'
 import { memberOf } from '../organizations/schema.ts'
 import { Service, ToolAccess } from '../services/schema.ts'
 import { toolAccess } from '../services/toolPolicy.ts'
 import { callTool } from './operations.ts'
-import { gateway, passageTo } from './passage.ts'
+import { gateway, passagesTo } from './passage.ts'
+import type { Gathered, Passage } from './types.ts'
 
 const read = scope('mcp:read')
 
@@ -28,6 +31,27 @@ const ToolType = builder.objectRef<Tool & { access: 'READ' | 'WRITE' | 'BLOCKED'
   }),
 })
 
+type Ways = { slugs: Set<string>; found: Promise<ReadonlyMap<string, Gathered>> }
+const asked = new WeakMap<GraphContext, Ways>()
+
+/** The services that one request asks for in one tick are found together, however long a list of them is. */
+async function wayTo(context: GraphContext, slug: string): Promise<Passage> {
+  let ways = asked.get(context)
+  if (!ways) {
+    const slugs = new Set<string>()
+    const found = Promise.resolve().then(() => {
+      asked.delete(context)
+      return passagesTo(context.platform, memberOf(context), [...slugs])
+    })
+    asked.set(context, (ways = { slugs, found }))
+  }
+  ways.slugs.add(slug)
+  const way = (await ways.found).get(slug)
+  if (!way) throw notFound('service')
+  if (way.passage) return way.passage
+  throw way.error
+}
+
 builder.prismaObjectField(Service, 'tools', (t) =>
   t.field({
     type: [ToolType],
@@ -37,7 +61,7 @@ builder.prismaObjectField(Service, 'tools', (t) =>
     description: 'The tools that you may call, asked of the service itself.',
     select: { slug: true },
     resolve: async ({ slug }, _args, context) => {
-      const passage = await passageTo(context.platform, memberOf(context), slug)
+      const passage = await wayTo(context, slug)
       const tools = await gateway(context.platform).listTools(passage, { signal: context.signal })
       return tools.map((tool) => ({
         ...tool,
