@@ -36,6 +36,8 @@ export async function news(
   const until = AbortSignal.any([signal, ended.signal])
   const context = await GraphContext.open(platform, actor, until)
   try {
+    // Before it begins, no statement has asked whether the credential still stands.
+    await context.confirm()
     const leave = enter(actor)
     const source = await createSourceEventStream({ ...call, contextValue: context })
     if (!(Symbol.asyncIterator in source)) {
