@@ -2,6 +2,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { graphql } from '../generated/gql.ts'
 import { createKey, createService, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type World } from '../harness/world.ts'
+import { costs } from './statements/costs.ts'
+import { rootFields, type Kind } from './statements/documents.ts'
+import { questions } from './statements/questions.ts'
+import { measure, setStage, type Stage } from './statements/stage.ts'
 import { startEcho } from '../durability/echo.ts'
 
 const nested = graphql(`
@@ -142,3 +146,31 @@ describe('statements per request', () => {
     await echo.close()
   })
 })
+
+const kinds: Kind[] = ['query', 'mutation', 'subscription']
+const fieldOf = (name: string): string => name.split(' · ', 1)[0] ?? ''
+
+describe('what every operation costs', () => {
+  it('is written down for each root field of the schema, and asked of each', () => {
+    for (const kind of kinds) {
+      expect(Object.keys(questions[kind])).toEqual(Object.keys(costs[kind]))
+      expect(new Set(Object.keys(costs[kind]).map(fieldOf))).toEqual(new Set(rootFields(kind)))
+    }
+  })
+
+  // Each of five people has so many rows of their own in every table that the schema shows, and manifests are as long; pages are of eight.
+  describe.each([['a small organisation', 1], ['one ten times its size', 10]])('holds in %s', (_size, copies) => {
+    let stage: Stage
+    beforeAll(async () => void (stage = await setStage(copies)))
+    afterAll(() => stage.close())
+
+    it.each(kinds)('for each %s', async (kind) => {
+      const measured: Record<string, number[]> = {}
+      for (const [name, question] of Object.entries(questions[kind]))
+        measured[name] = await measure(stage, kind, fieldOf(name), await question(stage))
+      const { embedded } = stage.world.database
+      const expected = Object.entries(costs[kind]).map(([name, [statements, roundTrips, counts = 0]]) => [name, [statements, roundTrips, embedded ? 0 : counts]]) // prettier-ignore
+      expect(measured).toEqual(Object.fromEntries(expected))
+    })
+  })
+}) // prettier-ignore

@@ -3,7 +3,6 @@ import type { Clock } from '../../src/kernel/clock.ts'
 import { password, type Person } from '../harness/seed.ts'
 import type { Answer, World } from '../harness/world.ts'
 import { SoftAuthenticator } from './softAuthenticator.ts'
-import { origin } from '../harness/world.ts'
 
 /** A clock that a test moves; it starts at the real time, since the database has only that. */
 export class MovableClock {
@@ -63,7 +62,7 @@ export class MfaClient {
 
   async enrolPasskey(person: Person): Promise<{ passkey: SoftAuthenticator; person: Person; recoveryCodes: string[] }> {
     const { options } = await this.must('startPasskeyRegistration', { password }, 'options', person)
-    const passkey = new SoftAuthenticator(origin)
+    const passkey = new SoftAuthenticator(this.#world.platform.publicUrl)
     const { accessToken, recoveryCodes } = await this.must(
       'registerPasskey',
       { attestation: passkey.register(options) },
