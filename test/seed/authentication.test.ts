@@ -103,7 +103,7 @@ const rows: Record<string, Record<string, Proof[]>> = {
       keyAttack('is answered alike when it is made up, revoked, expired, or right by its id alone'),
     ],
     'Rate limiting on API key endpoints': [
-      limits('of a key are held to the rate that its maker gave it, on two instances as on one'),
+      ['edge/twoInstances.test.ts', 'a key is held to the rate that its maker gave it'],
       limits('count when they present a bad one, so that guesses run dry'),
     ],
     'Automatic lockout after repeated invalid attempts': [
