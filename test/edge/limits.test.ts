@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { behindProxy, from } from '../apiKeys/keys.ts'
+import { behindProxy, from, makeKey } from '../apiKeys/keys.ts'
 import { seedOrganization, type Organization } from '../harness/seed.ts'
 import { createTwin, createWorld, type World } from '../harness/world.ts'
 
@@ -43,6 +43,22 @@ describe('requests without a good credential', () => {
     for (let i = 0; i < 20; i += 1) expect((await guess()).status).toBe(401)
     expect((await guess()).status).toBe(429)
   })
+
+  it.each(['/graphql', '/mcp'])(
+    'count at %s when a key that is known comes from outside its networks',
+    async (door) => {
+      const { secret } = await makeKey(world, org.developer, { allowedCidrs: ['198.51.100.0/24'] })
+      const path = door === '/mcp' ? `/mcp/${org.slug}/absent` : door
+      const ask = async (ip: string): Promise<number> => {
+        const headers = { authorization: `Bearer ${secret}`, 'content-type': 'application/json', 'x-forwarded-for': ip }
+        return (await world.fetch(path, { method: 'POST', headers, body: '{"query":"{ __typename }"}' })).status
+      }
+      expect(await ask('198.51.100.7')).not.toBe(401)
+      const elsewhere = door === '/mcp' ? '203.0.113.53' : '203.0.113.54'
+      for (let i = 0; i < 20; i += 1) expect(await ask(elsewhere)).toBe(401)
+      expect(await ask(elsewhere)).toBe(429)
+    },
+  )
 })
 
 describe('operations', () => {

@@ -176,6 +176,8 @@ export function recallApiKey(platform: Platform, text: string, origin: Origin): 
   const parts = parseApiKey(text)
   const row = parts && remembered(platform).get(parts.publicId)
   if (!parts || !row || !verdicts(platform).matched(parts.publicId, parts.secret, row.secretHash)) return null
+  // From elsewhere it is refused where refusals count against their source.
+  if (row.allowedCidrs.length && !isWithin(origin, row.allowedCidrs)) return null
   const found = memberOfRow(platform, row, origin)
   row.lastUsedAt = platform.clock()
   return found
