@@ -141,7 +141,7 @@ async function ranOperation(
   }
   if (!('analysis' in prepared)) return prepared
   const { operation, analysis, remaining } = prepared
-  const context = await GraphContext.open(platform, server.actor, signal, server.cookies, operationId)
+  const context = new GraphContext(platform, server.actor, signal, server.cookies, operationId)
   try {
     const seen = known.introspects ? visibleSchema(schema, server.actor) : schema
     const result = await execute({ ...call, document: known.document, schema: seen, contextValue: context })

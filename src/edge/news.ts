@@ -34,7 +34,7 @@ export async function news(
 ): Promise<AsyncIterable<ExecutionResult> | { errors: readonly GraphQLError[] }> {
   const ended = new AbortController()
   const until = AbortSignal.any([signal, ended.signal])
-  const context = await GraphContext.open(platform, actor, until)
+  const context = new GraphContext(platform, actor, until)
   try {
     // Before it begins, no statement has asked whether the credential still stands.
     await context.confirm()
@@ -66,7 +66,7 @@ async function* items(
 ): AsyncGenerator<ExecutionResult> {
   try {
     for await (const rootValue of source) {
-      const context = await GraphContext.open(platform, actor, signal)
+      const context = new GraphContext(platform, actor, signal)
       try {
         yield await execute({ ...call, rootValue, contextValue: context })
       } finally {

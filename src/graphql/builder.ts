@@ -9,6 +9,7 @@ import { badInput } from '../kernel/errors.ts'
 import { decodeNodeId, encodeNodeId } from '../kernel/nodeId.ts'
 import { authenticated, isPublic } from '../kernel/rule.ts'
 import type { GraphContext } from './context.ts'
+import './loaded.ts'
 import { defaultPageSize, inherited, maxPageSize } from './rules.ts'
 
 type Types = {
@@ -30,7 +31,7 @@ const onPage = { rule: inherited } as const
 
 /** The one builder. It knows the language and its rules, and no noun of the domain. */
 export const builder = new SchemaBuilder<Types>({
-  plugins: ['rules', PrismaPlugin, RelayPlugin, DirectivesPlugin],
+  plugins: ['rules', 'loaded', PrismaPlugin, RelayPlugin, DirectivesPlugin],
   prisma: {
     // Prisma's client for a transaction has all that the plugin uses of a client.
     client: (context) => context.tx as unknown as PrismaClient,

@@ -28,24 +28,23 @@ export class GraphContext {
   #reader: Reader
   readonly #past: Reader[] = []
 
-  private constructor(platform: Platform, signal: AbortSignal, actor: Actor, reader: Reader, cookies: CookieJar) {
-    this.platform = platform
-    this.signal = signal
-    this.#actor = actor
-    this.#reader = reader
-    this.cookies = cookies
-  }
-
-  static async open(
+  constructor(
     platform: Platform,
     actor: Actor,
     signal: AbortSignal,
-    cookies = noCookies(),
+    cookies: CookieJar = noCookies(),
+    /** Of a registered operation that was found in memory: each statement confirms that it still stands. */
     operationId?: string,
-  ): Promise<GraphContext> {
-    let context: GraphContext | null = null
-    const reader = await platform.database.openReader(actor, () => context && (context.statements += 1), operationId)
-    return (context = new GraphContext(platform, signal, actor, reader, cookies))
+  ) {
+    this.platform = platform
+    this.signal = signal
+    this.cookies = cookies
+    this.#actor = actor
+    this.#reader = this.#open(actor, operationId)
+  }
+
+  #open(actor: Actor, operationId?: string): Reader {
+    return this.platform.database.openReader(actor, () => (this.statements += 1), operationId)
   }
 
   get actor(): Actor {
@@ -58,16 +57,15 @@ export class GraphContext {
   }
 
   /** From here on the request acts as somebody who just proved who they are (sign-in). */
-  async become(actor: Actor): Promise<void> {
-    const reader = await this.platform.database.openReader(actor, () => (this.statements += 1))
+  become(actor: Actor): void {
     this.#past.push(this.#reader)
-    this.#reader = reader
+    this.#reader = this.#open(actor)
     this.#actor = actor
   }
 
   /** Asks the database whether the credential still stands, where no statement of the request has asked it yet. */
   async confirm(): Promise<void> {
-    if (isMember(this.#actor) && this.statements === 0) await this.tx.$queryRaw`SELECT 1`
+    if (isMember(this.#actor) && this.statements === 0) await this.#reader.confirm()
   }
 
   async close(): Promise<void> {

@@ -5,9 +5,12 @@ import { Prisma, PrismaClient } from '../../generated/prisma/client.ts'
 import type { Actor } from '../actor.ts'
 import { FairShare } from './fairness.ts'
 import { databaseRole, type DatabaseRole } from './identity.ts'
-import { Lease, runAlone, type Work } from './lease.ts'
+import type { StatementResult } from './exchange.ts'
+import { Lease, runAlone, type Query, type Work } from './lease.ts'
 import { listenOn } from './listening.ts'
 import { owned } from './owned.ts'
+import { reading } from './reading.ts'
+import { tablesOf, type Tables } from './selection.ts'
 import type { Server } from './server.ts'
 
 /** Typed access to the rows that one actor may see or change. */
@@ -18,7 +21,12 @@ export const { sql } = Prisma
 export type Sql = Prisma.Sql
 
 /** A reader that stays open for a request. Each statement is one round trip, identity included, and its own snapshot. */
-export type Reader = { tx: Tx; close(): Promise<void> }
+export type Reader = {
+  tx: Tx
+  /** Asks the database whether the credential still stands. */
+  confirm(): Promise<void>
+  close(): Promise<void>
+}
 
 type Options = {
   /** Longest life of one unit of work. */
@@ -70,6 +78,7 @@ const everyStatementIsAnswered = Prisma.defineExtension({
 export class Database {
   readonly #server: Server
   readonly #prisma: PrismaClient
+  readonly #tables: Tables
   readonly #pending = new Map<string, Work>()
   readonly #options: Options
   readonly #shares: Record<DatabaseRole, FairShare>
@@ -86,6 +95,7 @@ export class Database {
     this.#shares = { mcp_app: app, mcp_system: server.embedded ? app : shareOf('mcp_system') }
     const pool = new LeasePool((handle) => this.#claim(handle))
     const client = new PrismaClient({ adapter: new PrismaPg(pool), errorFormat: 'minimal' })
+    this.#tables = tablesOf(client)
     // An extension that adds no name leaves the types as they are.
     this.#prisma = client.$extends(everyStatementIsAnswered) as unknown as PrismaClient
   }
@@ -116,33 +126,84 @@ export class Database {
     }
   }
 
-  #run<T>(
-    actor: Actor,
-    mode: Work['mode'],
-    work: (tx: Tx) => Promise<T>,
-    options?: Pick<Options, 'onStatement'> & { operationId?: string | undefined },
-  ): Promise<T> {
+  #run<T>(unit: Work, work: (tx: Tx) => Promise<T>): Promise<T> {
     const handle = randomUUID()
-    this.#pending.set(handle, this.#work(actor, mode, options))
-    const { timeoutSeconds, filtered = owned } = this.#options
-    const timeout = timeoutSeconds * 1000
+    this.#pending.set(handle, unit)
+    const timeout = this.#options.timeoutSeconds * 1000
     return this.#prisma.$transaction(
       async (tx) => {
         await tx.$executeRaw`SELECT app.bind(${handle})`
-        return work(filtered(tx, actor))
+        return work(tx)
       },
       { timeout, maxWait: timeout },
     ).finally(() => this.#pending.delete(handle)) // prettier-ignore
   }
 
+  /** Opens Prisma's client for a reader; it stays open until it is closed. */
+  #openPrisma(unit: Work): Promise<Pick<Reader, 'tx' | 'close'>> {
+    return new Promise((resolve, reject) => {
+      let finish: () => void = () => {}
+      const finished = new Promise<void>((done) => (finish = done))
+      const run = this.#run(unit, (tx) => {
+        resolve({
+          tx,
+          close: async () => {
+            finish()
+            await run.catch(() => {})
+          },
+        })
+        return finished
+      })
+      run.catch(reject)
+    })
+  }
+
+  #filtered(tx: Tx, actor: Actor): Tx {
+    const { filtered = owned } = this.#options
+    return filtered(tx, actor)
+  }
+
+  #reader(unit: Work): Reader {
+    let over = false
+    let opened: Promise<Pick<Reader, 'tx' | 'close'>> | null = null
+    const refuse = (): void => {
+      if (over) throw new Error('The unit of work is over.')
+    }
+    const run = async (query: Query): Promise<StatementResult> => {
+      refuse()
+      return runAlone(unit, query)
+    }
+    const tx = reading({
+      tables: this.#tables,
+      run,
+      prisma: async () => {
+        refuse()
+        return (await (opened ??= this.#openPrisma(unit))).tx
+      },
+    })
+    return {
+      tx: this.#filtered(tx, unit.actor),
+      confirm: async () => void (await run({ text: 'SELECT 1', values: [] })),
+      close: async () => {
+        over = true
+        await opened?.then((reader) => reader.close(), () => {}) // prettier-ignore
+      },
+    }
+  }
+
   /** Reads as the actor. Row level security filters every row, and the credential is confirmed with each statement. */
-  read<T>(actor: Actor, work: (tx: Tx) => Promise<T>): Promise<T> {
-    return this.#run(actor, 'read', work)
+  async read<T>(actor: Actor, work: (tx: Tx) => Promise<T>): Promise<T> {
+    const reader = this.#reader(this.#work(actor, 'read'))
+    try {
+      return await work(reader.tx)
+    } finally {
+      await reader.close()
+    }
   }
 
   /** One transaction as the actor: all of the work is durable when this resolves, or none of it is kept. */
   transact<T>(actor: Actor, work: (tx: Tx) => Promise<T>): Promise<T> {
-    return this.#run(actor, 'write', work)
+    return this.#run(this.#work(actor, 'write'), (tx) => work(this.#filtered(tx, actor)))
   }
 
   /**
@@ -158,33 +219,16 @@ export class Database {
    * A reader for the length of a request; it costs nothing until it is used. The opener closes it. With an operation's id
    * each statement also confirms that the operation is still registered.
    */
-  openReader(actor: Actor, onStatement?: (text: string) => void, operationId?: string): Promise<Reader> {
-    return new Promise((resolve, reject) => {
-      let finish: () => void = () => {}
-      const finished = new Promise<void>((done) => (finish = done))
-      const run = this.#run(
-        actor,
-        'read',
-        (tx) => {
-          resolve({
-            tx,
-            close: async () => {
-              finish()
-              await run.catch(() => {})
-            },
-          })
-          return finished
+  openReader(actor: Actor, onStatement?: (text: string) => void, operationId?: string): Reader {
+    return this.#reader(
+      this.#work(actor, 'read', {
+        operationId,
+        onStatement: (text) => {
+          this.#options.onStatement?.(text)
+          onStatement?.(text)
         },
-        {
-          operationId,
-          onStatement: (text) => {
-            this.#options.onStatement?.(text)
-            onStatement?.(text)
-          },
-        },
-      )
-      run.catch(reject)
-    })
+      }),
+    )
   }
 
   /**
@@ -215,7 +259,7 @@ export class Database {
 
   /** Resolves when the database answers. */
   async ping(actor: Actor): Promise<void> {
-    await this.read(actor, (tx) => tx.$queryRaw`SELECT 1`)
+    await this.statement(actor, sql`SELECT 1`)
   }
 
   async close(): Promise<void> {

@@ -1,15 +1,12 @@
 import { getDatamodel } from '../../generated/pothos.ts'
-import { Prisma } from '../../generated/prisma/client.ts'
+import type { Prisma } from '../../generated/prisma/client.ts'
 import { isMember, type Actor } from '../actor.ts'
 import { ownership, type Model } from '../ownership.ts'
+import { modelOfDelegate } from './selection.ts'
 
 type Args = Record<string, unknown>
 type Delegate = Record<string, (args?: Args) => PromiseLike<unknown>>
 type Relation = { model: Model; isList: boolean }
-
-const modelOfDelegate = new Map<string, Model>(
-  Object.values(Prisma.ModelName).map((model) => [`${model[0]?.toLowerCase()}${model.slice(1)}`, model]),
-)
 
 type Datamodel = Record<string, { fields: { name: string; kind: string; type: string; isList: boolean }[] }>
 const models = getDatamodel().datamodel.models as unknown as Datamodel

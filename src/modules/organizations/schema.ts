@@ -222,7 +222,7 @@ const AuthPayload = builder.objectRef<Entered>('AuthPayload').implement({
 async function enter(session: Parameters<typeof signedIn>[1], context: GraphContext): Promise<Entered> {
   const { platform, actor } = context
   const result = await signedIn({ platform, actor, now: platform.clock() }, session)
-  await context.become(result.actor)
+  context.become(result.actor)
   // A browser keeps it where no script reads it; only a session that was opened or refreshed has one to keep.
   const { refreshToken: token, expiresAt } = session
   if (token) context.cookies.change = { token, expiresAt }
