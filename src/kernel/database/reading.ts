@@ -47,6 +47,7 @@ function delegate(ways: Ways, name: string): Record<string, Method> {
 export function reading(ways: Ways): Tx {
   const delegates = new Map<string, object>()
   return new Proxy({} as Tx, {
+    has: (_none, name) => typeof name === 'string' && (modelOfDelegate.has(name) || name.startsWith('$')),
     get(_none, name) {
       // Nothing here is awaited itself.
       if (typeof name !== 'string' || name === 'then') return undefined
