@@ -49,15 +49,12 @@ export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: C
   const running = new Set<Promise<Response>>()
   const open = new Set<ServerResponse>()
   let stopping = false
-  const adapter = createServerAdapter<{ req: IncomingMessage }>(
-    (request, { req }) => {
-      const answer = app.fetch(request, { remoteAddress: req.socket.remoteAddress ?? null })
-      running.add(answer)
-      void answer.finally(() => running.delete(answer))
-      return answer
-    },
-    { fetchAPI: { Request, Response, Headers, ReadableStream, TextEncoder, URL, AbortController } as never },
-  )
+  const adapter = createServerAdapter<{ req: IncomingMessage }>((request, { req }) => {
+    const answer = app.fetch(request, { remoteAddress: req.socket.remoteAddress ?? null })
+    running.add(answer)
+    void answer.finally(() => running.delete(answer))
+    return answer
+  })
   const server = createServer(limits, (request, response) => {
     open.add(response)
     response.once('close', () => open.delete(response))

@@ -3,9 +3,21 @@ import { AppError, badInput } from '../kernel/errors.ts'
 const tooLarge = (limitBytes: number): AppError =>
   new AppError('PAYLOAD_TOO_LARGE', `The body is larger than ${limitBytes} bytes.`)
 
+function decoded(bytes: Uint8Array, limitBytes: number): string {
+  if (bytes.byteLength > limitBytes) throw tooLarge(limitBytes)
+  try {
+    return utf8.decode(bytes)
+  } catch (error) {
+    throw badInput([{ path: [], message: 'expected a body in UTF-8' }], error)
+  }
+}
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
 /** The body as text. Refused as soon as it passes the limit, whatever length it announced. */
 export async function readBody(request: Request, limitBytes: number): Promise<string> {
   if (Number(request.headers.get('content-length') ?? 0) > limitBytes) throw tooLarge(limitBytes)
+  // With its length announced the body ends there, whatever its sender goes on to send (RFC 9112, 6.2).
+  if (request.headers.has('content-length')) return decoded(new Uint8Array(await request.arrayBuffer()), limitBytes)
   if (!request.body) return ''
   const decoder = new TextDecoder('utf-8', { fatal: true })
   let text = ''

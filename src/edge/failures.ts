@@ -1,3 +1,4 @@
+import { Response } from '@whatwg-node/fetch'
 import { GraphQLError } from 'graphql'
 import { withoutSuggestions } from '../graphql/suggestions.ts'
 import { meaningOf } from '../kernel/database/failures.ts'

@@ -1,4 +1,5 @@
 import { EnvelopArmorPlugin } from '@escape.tech/graphql-armor'
+import { Response } from '@whatwg-node/fetch'
 import {
   GraphQLError,
   OperationTypeNode,
@@ -16,7 +17,7 @@ import type { Platform } from '../kernel/platform.ts'
 import { forgetPersisted } from '../modules/persisted/operations.ts'
 import { presented } from './answers.ts'
 import { authenticate, forget, recall } from './authenticate.ts'
-import { cacheable } from './cacheable.ts'
+import { cacheable, cacheableAnswer } from './cacheable.ts'
 import { readJar, setCookieHeader } from './cookies.ts'
 import { refusalOf, rethrown, runOperation, type ServerContext } from './execution.ts'
 import { translate } from './failures.ts'
@@ -166,9 +167,12 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
     // What came of memory does not hold: nothing was changed, so the request may be answered again from the start.
     if (operationId && answer.errors?.some((error) => mayBeMemory(translate(error)))) return null
     const { result, status, headers } = presented(platform.log, server.actor, request.headers.get('accept'), answer)
+    const mediaType = `${type}; charset=utf-8`
+    if (server.input.persisted && request.method === 'GET' && !result.errors)
+      return cacheable(request, result, mediaType)
     return new Response(JSON.stringify(result), {
       status: status ?? 200,
-      headers: { 'Content-Type': `${type}; charset=utf-8`, ...headers },
+      headers: { 'Content-Type': mediaType, ...headers },
     })
   }
 
@@ -182,7 +186,7 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
     const server = { actor, input: asked.input, cookies: noCookies() }
     const response = await shortcut(known, request, server, type, asked.operationId)
     if (!response) forgetPersisted(platform, actor, asked.reference)
-    return response && request.method === 'GET' ? cacheable(request, response) : response
+    return response
   }
 
   async function found(request: Request, url: URL, actor: Actor): Promise<Response> {
@@ -192,10 +196,9 @@ export function createGraphQL(platform: Platform, schema: GraphQLSchema) {
     const { method, headers, signal } = request
     const known = documents.find(input.query)
     const type = known && plainType(request, known, input)
-    const answered =
-      (known && type ? await shortcut(known, request, server, type) : null) ??
-      (await yoga.fetch(new Request(url, { method, headers, signal }), server))
-    const response = input.persisted && method === 'GET' ? await cacheable(request, answered) : answered
+    const short = known && type ? await shortcut(known, request, server, type) : null
+    const answered = short ?? (await yoga.fetch(new Request(url, { method, headers, signal }), server))
+    const response = !short && input.persisted && method === 'GET' ? await cacheableAnswer(request, answered) : answered
     const setCookie = setCookieHeader(cookies, platform.clock())
     if (setCookie) response.headers.append('Set-Cookie', setCookie)
     return response

@@ -27,11 +27,12 @@ const keys = throttle('key', () => ({ limit: 1, ...minute }))
 export const mcpCallCost = 10
 
 /** What the limits know of one request, for its answer. */
-const standings = new WeakMap<Origin, Standing[]>()
+const standings = new WeakMap<Origin, Map<string, Standing>>()
 
 function note(origin: Origin, standing: Standing): Standing {
-  const known = standings.get(origin) ?? []
-  standings.set(origin, [...known.filter(({ policy }) => policy !== standing.policy), standing])
+  const known = standings.get(origin)
+  if (!known) standings.set(origin, new Map([[standing.policy, standing]]))
+  else known.set(standing.policy, standing)
   return standing
 }
 
@@ -116,4 +117,5 @@ export async function chargeMore(platform: Platform, actor: Member, requests: nu
 }
 
 /** The `RateLimit` fields of a request's answer. */
-export const limitFields = (origin: Origin): Record<string, string> => rateLimitFields(standings.get(origin) ?? [])
+export const limitFields = (origin: Origin): Record<string, string> =>
+  rateLimitFields([...(standings.get(origin)?.values() ?? [])])

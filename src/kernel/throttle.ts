@@ -15,7 +15,23 @@ export type Quota = {
 }
 
 /** What is left to a key: the material of the `RateLimit` fields. */
-export type Standing = Quota & { policy: string; remaining: number; resetSeconds: number }
+export class Standing {
+  readonly policy: string
+  readonly quota: Quota
+  readonly remaining: number
+  readonly #endsAt: number
+
+  constructor(policy: string, quota: Quota, remaining: number, endsAt: number) {
+    this.policy = policy
+    this.quota = quota
+    this.remaining = remaining
+    this.#endsAt = endsAt
+  }
+
+  get resetSeconds(): number {
+    return Math.max(1, Math.ceil((this.#endsAt - Date.now()) / 1000))
+  }
+}
 
 /** Points that this instance took from the shared counter and may spend without asking again. */
 type Share = { balance: number; endsAt: number; left: number; exhausted: boolean }
@@ -62,13 +78,12 @@ export class Throttle {
   }
 
   #standing(share: Share, quota: Quota): Standing {
-    const resetSeconds = Math.max(1, Math.ceil((share.endsAt - Date.now()) / 1000))
-    return { ...quota, policy: this.#name, remaining: share.balance + share.left, resetSeconds }
+    return new Standing(this.#name, quota, share.balance + share.left, share.endsAt)
   }
 
   /** Spends points, or throws `RATE_LIMITED`. `limit` takes the place of the quota's own, for keys that have theirs. */
   async consume(key: string, points = 1, limit = this.#quota.limit): Promise<Standing> {
-    const quota = { ...this.#quota, limit }
+    const quota = limit === this.#quota.limit ? this.#quota : { ...this.#quota, limit }
     for (;;) {
       const share = this.#share(key)
       if (share && share.balance >= points) {
@@ -92,7 +107,8 @@ export class RateLimited extends AppError {
   readonly standing: Standing
 
   constructor(standing: Standing) {
-    const { policy, limit, windowSeconds, resetSeconds } = standing
+    const { policy, quota, resetSeconds } = standing
+    const { limit, windowSeconds } = quota
     super('RATE_LIMITED', 'Too much in too short a time. Try again later.', {
       extensions: { limit: { policy, limit, windowSeconds } },
       retryAfterSeconds: resetSeconds,
@@ -119,7 +135,7 @@ export function throttle(name: string, quotaOf: (config: Config) => Quota): (pla
 export function rateLimitFields(standings: readonly Standing[]): Record<string, string> {
   if (standings.length === 0) return {}
   const policies = standings.map(
-    ({ policy, limit, windowSeconds, unit }) =>
+    ({ policy, quota: { limit, windowSeconds, unit } }) =>
       `"${policy}";q=${limit};w=${windowSeconds}${unit ? `;qu="${unit}"` : ''}`,
   )
   const left = standings.map(({ policy, remaining, resetSeconds }) => `"${policy}";r=${remaining};t=${resetSeconds}`)

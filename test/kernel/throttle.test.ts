@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Lockout, type LockPolicy } from '../../src/kernel/lockout.ts'
 import { contains, isWithin, sourceOf } from '../../src/kernel/source.ts'
-import { RateLimited, rateLimitFields, Throttle, type Quota } from '../../src/kernel/throttle.ts'
+import { RateLimited, rateLimitFields, Standing, Throttle, type Quota } from '../../src/kernel/throttle.ts'
 import { counterStores, ownStores, startRedis, type TestRedis } from '../harness/redis.ts'
 import { createWorld, type World } from '../harness/world.ts'
 
@@ -192,8 +192,11 @@ describe('what is counted for one sender', () => {
   })
 
   it('is told in the structured fields of the IETF draft', () => {
-    const standing = { ...quota, policy: 'user', remaining: 7, resetSeconds: 30 }
-    expect(rateLimitFields([standing, { ...standing, policy: 'organization', unit: 'cost' }])).toEqual({
+    const endsAt = Date.now() + 30_000
+    const byCost = { ...quota, unit: 'cost' } as const
+    expect(
+      rateLimitFields([new Standing('user', quota, 7, endsAt), new Standing('organization', byCost, 7, endsAt)]),
+    ).toEqual({
       'RateLimit-Policy': '"user";q=50;w=60, "organization";q=50;w=60;qu="cost"',
       RateLimit: '"user";r=7;t=30, "organization";r=7;t=30',
     })

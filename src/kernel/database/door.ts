@@ -117,7 +117,9 @@ export class Database {
   ): Work {
     const role = databaseRole(actor)
     return {
-      ...{ actor, mode, operationId },
+      actor,
+      mode,
+      operationId,
       pool: this.#server.pool(role),
       share: this.#shares[role],
       embedded: this.#server.embedded,

@@ -23,7 +23,9 @@ const runtimeModel = z.object({
     z.string(),
     z.object({
       dbName: z.string().nullable(),
-      fields: z.array(z.object({ name: z.string(), kind: z.string(), type: z.string(), dbName: z.string().optional() })),
+      fields: z.array(
+        z.object({ name: z.string(), kind: z.string(), type: z.string(), dbName: z.string().optional() }),
+      ),
     }),
   ),
 })
@@ -199,7 +201,7 @@ class Compiler {
     const { take, skip } = args
     const where = [joined, this.condition(table, alias, args['where'])].filter(Boolean).join(' AND ')
     const order = this.#order(table, alias, args['orderBy'])
-    if (take !== undefined && (typeof take !== 'number' || take < 0)) throw beyond
+    if (take !== undefined && (most || typeof take !== 'number' || take < 0)) throw beyond
     if (skip !== undefined && skip !== 0) throw beyond
     const limit = most ? ' LIMIT 1' : take === undefined ? '' : ` LIMIT ${this.#parameter(take)}`
     return ` FROM ${table.sql} ${alias}${where ? ` WHERE ${where}` : ''}${order}${limit}`
@@ -210,7 +212,8 @@ class Compiler {
     const other = this.alias()
     const read = this.read(table, other, args)
     const rows = this.rows(table, other, args, `${other}.${foreign} = ${alias}.${local}`)
-    if (!isList) return { sql: `(SELECT ${read.sql}${rows})`, decode: (row) => (row === null ? null : read.decode(row)) }
+    if (!isList)
+      return { sql: `(SELECT ${read.sql}${rows})`, decode: (row) => (row === null ? null : read.decode(row)) }
     return {
       sql: `(SELECT coalesce(json_agg(r.j), '[]') FROM (SELECT ${read.sql} AS j${rows}) r)`,
       decode: (found) => (found as unknown[]).map(read.decode),
@@ -219,7 +222,9 @@ class Compiler {
 
   /** The selected fields of a row as one JSON array, in the order of the selection. */
   read(table: Table, alias: string, { select }: Args): Read {
-    const asked = isObject(select) ? Object.entries(select) : [...table.columns.keys()].map((name) => [name, true] as const)
+    const asked = isObject(select)
+      ? Object.entries(select)
+      : [...table.columns.keys()].map((name) => [name, true] as const)
     if ((select !== undefined && !isObject(select)) || asked.length > mostFields) throw beyond
     const names: string[] = []
     const sql: string[] = []

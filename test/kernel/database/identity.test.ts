@@ -39,10 +39,7 @@ describe('statements of two requests that are sent in the same tick', () => {
   }
   it.each(Object.keys(methods))('each run under their own identity: %s', async (name) => {
     const ask = methods[name] as (typeof methods)[string]
-    const [ofA, ofB] = await Promise.all([
-      world.platform.database.openReader(a.actor),
-      world.platform.database.openReader(b.actor),
-    ])
+    const [ofA, ofB] = [world.platform.database.openReader(a.actor), world.platform.database.openReader(b.actor)]
     const both = [ofA, ofB, ofA, ofB].map(({ tx }) => [ask(tx, a.serviceId), ask(tx, b.serviceId)])
     const answers = await Promise.all(both.map((pair) => Promise.all(pair)))
     await Promise.all([ofA.close(), ofB.close()])
@@ -114,7 +111,7 @@ describe('a unit of work', () => {
     const { database } = world.platform
     const twice = database.read(a.actor, (tx) => tx.$executeRaw`SELECT app.bind(${'made-up'})`)
     await expect(twice).rejects.toThrow(/bound once/)
-    const reader = await database.openReader(a.actor)
+    const reader = database.openReader(a.actor)
     await reader.close()
     await expect(whoAmI(reader.tx)).rejects.toThrow()
     refusing.release()
@@ -199,7 +196,7 @@ describe('an identity', () => {
     (actor) => world.platform.database.transact(actor, whoAmI),
     async (actor, uid) => {
       // A statement that fails between two that work.
-      const reader = await world.platform.database.openReader(actor)
+      const reader = world.platform.database.openReader(actor)
       const before = await whoAmI(reader.tx)
       await reader.tx.$queryRaw`SELECT 1 / 0`.catch(() => {})
       const after = await whoAmI(reader.tx)
