@@ -96,6 +96,7 @@ function openOutbound(config: Config, { resolve, demoOrigin }: Overrides): Outbo
     new URL(input instanceof Request ? input.url : input).origin === demoOrigin
   return {
     fetch: (input, init) => (isDemo(input) ? demo : outbound).fetch(input, init),
+    exchange: (url, ...rest) => (isDemo(url) ? demo : outbound).exchange(url, ...rest),
     close: async () => void (await Promise.all([demo.close(), outbound.close()])),
   }
 }

@@ -12,7 +12,7 @@ import { gateway, gatheringAt, passageTo } from '../modules/gateway/passage.ts'
 import { organizationSlugOf } from '../modules/organizations/queries.ts'
 import { keyring } from '../modules/sessions/keyring.ts'
 import { authenticate, forget, recall } from './authenticate.ts'
-import { bounded } from './body.ts'
+import { readBody } from './body.ts'
 import { exported, exportPath } from './exports.ts'
 import { errorResponse, report, translate } from './failures.ts'
 import { createGraphQL } from './graphql.ts'
@@ -82,7 +82,8 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     only(request, 'GET', 'POST', 'DELETE')
     assertOwnOrigin(platform.publicUrl, request)
     const { at, actor } = await arrive({ request, origin }, endpoint)
-    return gateway(platform).handle(at, await bounded(request, config.bodyLimitBytes), {
+    const text = request.method === 'POST' ? await readBody(request, config.bodyLimitBytes) : ''
+    return gateway(platform).handle(at, request, text, {
       charge: (messages) => chargeMore(platform, actor, messages, mcpCallCost),
     })
   }

@@ -38,13 +38,6 @@ export async function readBody(request: Request, limitBytes: number): Promise<st
   }
 }
 
-/** The same request with its body read, or refused as too large, before anybody parses it. */
-export async function bounded(request: Request, limitBytes: number): Promise<Request> {
-  if (request.method !== 'POST') return request
-  const body = await readBody(request, limitBytes)
-  return new Request(request.url, { method: 'POST', headers: request.headers, body, signal: request.signal })
-}
-
 // NUL, which no text of the database can hold, and halves of surrogate pairs, which no UTF-8 can.
 const unstorable = /\0|\p{Surrogate}/u
 

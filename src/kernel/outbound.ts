@@ -13,6 +13,7 @@ import {
   type Answer,
   type BodyLimits,
 } from './outboundLimits.ts'
+import { exchange, type Asked, type Reply } from './outboundExchange.ts'
 import { firstHop, isRedirect, nextHop, type Hop } from './redirects.ts'
 
 /** Every IP address of a name, in the order to try them. */
@@ -49,6 +50,8 @@ export type Outbound = {
    * A body that is not wanted must be cancelled, or it holds its connection.
    */
   fetch: OutboundFetch
+  /** One hop of the same, without the classes of `fetch`. Bounded by its signal alone once the headers are there. */
+  exchange(url: string | URL, asked: Asked, limits?: Pick<CallLimits, 'maxResponseBytes'>): Promise<Reply>
   /** Ends the idle connections and breaks off what still runs: let callers finish first. */
   close(): Promise<void>
 }
@@ -92,7 +95,14 @@ export function createOutbound(options: OutboundOptions): Outbound {
     }
   }
 
-  return { fetch, close: () => agent.destroy() }
+  return {
+    fetch,
+    exchange: (url, asked, { maxResponseBytes = options.maxResponseBytes } = {}) => {
+      const deadlineMs = options.connectTimeoutMs + options.headersTimeoutMs
+      return exchange(url, asked, { agent, deadlineMs, maxResponseBytes })
+    },
+    close: () => agent.destroy(),
+  }
 }
 
 type Connection = Pick<OutboundOptions, 'connectTimeoutMs' | 'trustedCas' | 'resolve'>

@@ -21,7 +21,7 @@ export const isRedirect = (status: number): boolean => redirectStatuses.has(stat
 const crossOriginHeaders = ['accept', 'accept-language', 'mcp-protocol-version', 'user-agent']
 
 /** RFC 9110 §7.6.1 and framing: they belong to one connection, and are ours to write. A caller's `host` would pick another virtual host. */
-const connectionHeaders = [
+export const connectionHeaders = [
   'connection',
   'content-length',
   'expect',

@@ -1,10 +1,6 @@
-import {
-  classifyInboundRequest,
-  type InboundLadderRejection,
-  isJsonContentType,
-  readRequestBody,
-} from '@modelcontextprotocol/server'
+import { classifyInboundRequest, type InboundLadderRejection, isJsonContentType } from '@modelcontextprotocol/server'
 import type { CallToolResult } from '@modelcontextprotocol/client'
+import { Response } from '@whatwg-node/fetch'
 import { ArgumentChecks } from './argumentChecks.ts'
 import { gatheringPlace } from './gatheringPlace.ts'
 import { servicePlace, type Place } from './place.ts'
@@ -17,7 +13,7 @@ import { Parking } from './relayParking.ts'
 import type { Gateway, GatewayOptions, Gathering, Json, Passage, ToolCall } from './types.ts'
 import { UpstreamPool, type Caller } from './upstream.ts'
 
-const maxRequestBytes = 4 * 1024 * 1024
+const maxRequestChars = 4 * 1024 * 1024
 
 const failed = (status: number, code: number, message: string): Response =>
   Response.json({ jsonrpc: '2.0', id: null, error: { code, message } }, { status })
@@ -57,9 +53,9 @@ export function createGateway(options: GatewayOptions): Gateway {
     listTools: (passage, { signal } = {}) =>
       relay.tools(passage, { caller: controlPlane(passage), signal }).catch(rethrow),
     callTool: (passage, call) => callTool(relay, passage, call).catch(rethrow),
-    handle: async (at, request, { charge } = {}) => {
+    handle: async (at, request, text, { charge } = {}) => {
       const requestId = at.actor.origin.requestId
-      const body = await readBody(request)
+      const body = parseBody(request, text)
       if (body instanceof Response) return body
       if (Array.isArray(body.json) && body.json.length > 1) await charge?.(Math.min(body.json.length, maxBatch) - 1)
       const header = (name: string): string | undefined => request.headers.get(name) ?? undefined
@@ -120,14 +116,13 @@ async function callTool(relay: Relay, passage: Passage, call: ToolCall): Promise
   }
 }
 
-async function readBody(request: Request): Promise<{ json: unknown } | Response> {
+function parseBody(request: Request, text: string): { json: unknown } | Response {
   if (request.method !== 'POST') return { json: undefined }
   if (!isJsonContentType(request.headers.get('content-type')))
     return failed(415, -32000, 'Unsupported Media Type: Content-Type must be application/json')
-  const read = await readRequestBody(request, maxRequestBytes)
-  if (read.tooLarge) return failed(413, -32000, 'Payload Too Large')
+  if (text.length > maxRequestChars) return failed(413, -32000, 'Payload Too Large')
   try {
-    return { json: JSON.parse(read.text) as unknown }
+    return { json: JSON.parse(text) as unknown }
   } catch {
     return failed(400, -32700, 'Parse error: Invalid JSON')
   }

@@ -37,6 +37,7 @@ export const gateway = resource((platform): Gateway => {
   return createGateway({
     fetch: (url, init) =>
       platform.outbound.fetch(url, { maxResponseBytes: 64 * mebibyte, bodyTimeoutMs: requestMs * 10, ...init }),
+    send: (url, asked) => platform.outbound.exchange(url, asked, { maxResponseBytes: 64 * mebibyte, ...asked }),
     record: (entry) => log.add(entry),
     admission: admission(platform),
     pin: (passage, tools) => pinTools(platform, passage, tools),

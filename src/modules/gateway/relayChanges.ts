@@ -1,4 +1,5 @@
 import { ProtocolError } from '@modelcontextprotocol/client'
+import { Response } from '@whatwg-node/fetch'
 import { AppError } from '../../kernel/errors.ts'
 import type { Place, Presence } from './place.ts'
 import type { ClientMemories, ClientMemory, ClientSession } from './relayClients.ts'

@@ -1,6 +1,7 @@
 import { ProtocolError, type JSONRPCRequest } from '@modelcontextprotocol/client'
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import { Response } from '@whatwg-node/fetch'
 import { callerOf, changes, failed, watch, type Client, type Legacy } from './relayChanges.ts'
 import { answerMs, assertMayAsk } from './relayAsking.ts'
 import { mintSessionId, readSessionId, type ClientMemory, type ClientSession } from './relayClients.ts'
@@ -10,7 +11,7 @@ import { announced } from './relayModern.ts'
 import { resumably, resumed } from './relayResumption.ts'
 import { lazily } from './relayStream.ts'
 import type { Json } from './types.ts'
-import { abandonable } from './upstreamDeadline.ts'
+import { abandonable, following } from './upstreamDeadline.ts'
 import type { Ask } from './upstreamExchange.ts'
 
 /** Revisions that are begun with `initialize`, newest first. */
@@ -82,9 +83,9 @@ async function single(legacy: Legacy, client: Client, request: Request, body: un
         atOnce: accept.trimStart().startsWith('text/event-stream'),
       },
     )
-  const signal = AbortSignal.any([request.signal, gone.signal])
+  const unfollow = following(gone, request.signal)
   return lazily(
-    (send) => answer(legacy, client, message, signal, send),
+    (send) => answer(legacy, client, message, gone.signal, send).finally(unfollow),
     () => gone.abort(),
     mayStream,
   )
@@ -148,14 +149,15 @@ async function answer(
   interrupt?: (retryMs: number) => void,
 ): Promise<object> {
   const cancelled = new AbortController()
-  const signal = AbortSignal.any([left, cancelled.signal])
+  const unfollow = following(cancelled, left)
   client.memory?.running.set(messageId, cancelled)
   try {
-    const result = await perform(legacy, client, method, params, signal, send, interrupt)
+    const result = await perform(legacy, client, method, params, cancelled.signal, send, interrupt)
     return { jsonrpc: '2.0', id: messageId, result: withoutModernTerms(result) }
   } catch (error) {
     return { jsonrpc: '2.0', id: messageId, error: wireError(error, legacy.requestId) }
   } finally {
+    unfollow()
     client.memory?.running.delete(messageId)
   }
 }

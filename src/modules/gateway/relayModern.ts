@@ -10,6 +10,7 @@ import {
   type ServerEvent,
 } from '@modelcontextprotocol/server'
 import type { ClientCapabilities } from '@modelcontextprotocol/client'
+import { Response } from '@whatwg-node/fetch'
 import type { Place, Presence } from './place.ts'
 import { isOffered } from './relay.ts'
 import { whileConfirmed } from './relayChanges.ts'

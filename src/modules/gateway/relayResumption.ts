@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { Response } from '@whatwg-node/fetch'
 import { EventStream } from './relayStream.ts'
 
 /** When a client whose connection broke may come back, unless the upstream named another time. */

@@ -1,3 +1,4 @@
+import { Response } from '@whatwg-node/fetch'
 const keepAliveMs = 15_000
 
 const headers = {

@@ -1,5 +1,6 @@
 import type { CallToolResult, Progress, Tool } from '@modelcontextprotocol/client'
 import type { Member } from '../../kernel/actor.ts'
+import type { Asked, Reply } from '../../kernel/outboundExchange.ts'
 import type { Secret } from '../../kernel/secret.ts'
 import type { ToolAccess } from '../services/toolPolicy.ts'
 
@@ -9,6 +10,9 @@ export type Json = Record<string, unknown>
 export type AnswerBounds = { maxResponseBytes?: number; bodyTimeoutMs?: number }
 /** `fetch`, or something shaped like it. It must honour `redirect: 'manual'` and `signal`. */
 export type Fetch = (url: string | URL, init?: RequestInit & AnswerBounds) => Promise<Response>
+
+/** The same for one who writes the request and reads the answer itself. */
+export type Send<R extends Reply = Reply> = (url: string | URL, asked: Asked & AnswerBounds) => Promise<R>
 
 /**
  * One upstream, as one caller may reach it. `key` names the pool entry: service id + service version + credential owner
@@ -119,7 +123,7 @@ export type Gateway = {
   /** Throws `AppError`: `NOT_FOUND` for a tool that is absent or not the caller's, `UPSTREAM_*`, `BAD_USER_INPUT`. */
   callTool(passage: Passage, call: ToolCall): Promise<CallToolResult>
   /** Streamable HTTP for ordinary MCP clients, both eras. The credential was checked before. */
-  handle(at: Passage | Gathering, request: Request, options?: HandleOptions): Promise<Response>
+  handle(at: Passage | Gathering, request: Request, text: string, options?: HandleOptions): Promise<Response>
   /** Forgets what is pooled for this upstream, for instance after its service or credential changed. */
   forget(targetKey: string): void
   close(): Promise<void>
@@ -146,6 +150,8 @@ export type TracedCall = { traceparent: string; end: (status: CallStatus) => voi
 export type GatewayOptions = {
   /** Refuses private, loopback and metadata addresses. */
   fetch: Fetch
+  /** The same without the classes of `fetch`, for every call. Default: `fetch`. */
+  send?: Send
   /** Resolves once the entry is durable; the answer waits for it. */
   record: (entry: CallRecord) => Promise<void>
   /** Resolves once it is written down what these tools say of themselves. */

@@ -1,6 +1,6 @@
 import { ProtocolError, type ClientCapabilities } from '@modelcontextprotocol/client'
 import { AppError } from '../../kernel/errors.ts'
-import type { Fetch, GatewayLimits, GatewayOptions, Json, UpstreamTarget } from './types.ts'
+import type { Fetch, GatewayLimits, GatewayOptions, Json, Send, UpstreamTarget } from './types.ts'
 import { ToolCatalogue } from './upstreamCatalogue.ts'
 import { Breakers } from './upstreamBreaker.ts'
 import { abandonable, signalled } from './upstreamDeadline.ts'
@@ -33,6 +33,7 @@ type Entry = {
  */
 export class UpstreamPool {
   readonly #fetch: Fetch
+  readonly #send: Send
   readonly #limits: GatewayLimits
   readonly #now: () => number
   readonly #onWarning: GatewayOptions['onWarning']
@@ -45,11 +46,13 @@ export class UpstreamPool {
 
   constructor({
     fetch,
+    send = (url, asked) => fetch(url, { ...asked, redirect: 'manual' }),
     limits,
     clock,
     onWarning,
-  }: Pick<GatewayOptions, 'fetch' | 'limits' | 'onWarning'> & { clock: () => Date }) {
+  }: Pick<GatewayOptions, 'fetch' | 'send' | 'limits' | 'onWarning'> & { clock: () => Date }) {
     this.#fetch = fetch
+    this.#send = send
     this.#limits = limits
     this.#now = () => clock().getTime()
     this.#onWarning = onWarning
@@ -162,7 +165,7 @@ export class UpstreamPool {
   async #open(target: UpstreamTarget, capabilities: ClientCapabilities, plan: Plan): Promise<Connection> {
     const onWarning = (message: string, error: unknown): void =>
       this.#onWarning?.({ message, target: target.key, error: reasonOf(error) })
-    const options = { target, fetch: this.#fetch, limits: this.#limits, capabilities, onWarning }
+    const options = { target, fetch: this.#fetch, send: this.#send, limits: this.#limits, capabilities, onWarning }
     let refused = false
     const session = await UpstreamSession.open({ ...options, prior: plan.prior }).catch((error: unknown) => {
       const late = error instanceof AppError && error.code === 'UPSTREAM_TIMEOUT'

@@ -1,6 +1,7 @@
 import { ProtocolError } from '@modelcontextprotocol/client'
 import { z } from 'zod'
-import type { Fetch, Json } from './types.ts'
+import type { Asked, Reply, ReplyBody } from '../../kernel/outboundExchange.ts'
+import type { Json } from './types.ts'
 import { wait } from './upstreamDeadline.ts'
 import { refusedWith, SessionExpired, upstreamError } from './upstreamErrors.ts'
 import { EventStreamParser } from './upstreamEvents.ts'
@@ -9,7 +10,7 @@ import { mediaType, readText, tooLarge } from './upstreamHttp.ts'
 /** Where and how one upstream is spoken to. */
 export type Link = {
   endpoint: URL
-  fetch: Fetch
+  send: (url: URL, asked: Asked) => Promise<Reply>
   maxBytes: number
   /** Headers of the connection: protocol version and, on a legacy session, its id. */
   headers: Readonly<Record<string, string>>
@@ -50,7 +51,7 @@ export async function post(
   message: object,
   signal: AbortSignal,
   extra: Readonly<Record<string, string>> = {},
-): Promise<Response> {
+): Promise<Reply> {
   const response = await reach(link, signal, {
     method: 'POST',
     headers: {
@@ -65,16 +66,16 @@ export async function post(
   return response
 }
 
-async function reach(link: Link, signal: AbortSignal, init: RequestInit): Promise<Response> {
+async function reach(link: Link, signal: AbortSignal, asked: Omit<Asked, 'signal'>): Promise<Reply> {
   try {
-    return await link.fetch(link.endpoint, { ...init, signal })
+    return await link.send(link.endpoint, { ...asked, signal })
   } catch (error) {
     signal.throwIfAborted()
     throw error
   }
 }
 
-async function refuse(link: Link, response: Response): Promise<never> {
+async function refuse(link: Link, response: Reply): Promise<never> {
   const onSession = link.headers['mcp-session-id'] !== undefined
   if (response.status === 404 && onSession) {
     await response.body?.cancel()
@@ -127,7 +128,7 @@ function settle({ result, error }: WireMessage): Json {
 type Progress = { bytes: number; lastEventId: string | undefined; retryMs: number }
 
 /** Follows the stream to the answer, and takes it up again where it broke off if the upstream made that possible. */
-async function follow(link: Link, message: Message, handlers: ExchangeHandlers, first: Response): Promise<Json> {
+async function follow(link: Link, message: Message, handlers: ExchangeHandlers, first: Reply): Promise<Json> {
   const state: Progress = { bytes: 0, lastEventId: undefined, retryMs: 1000 }
   let response = first
   for (let resumption = 0; ; resumption++) {
@@ -150,18 +151,19 @@ async function read(
   link: Link,
   message: Message,
   handlers: ExchangeHandlers,
-  response: Response,
+  response: Reply,
   state: Progress,
 ): Promise<WireMessage | undefined> {
   if (!response.body) return undefined
-  const reader = response.body.getReader()
+  const { body } = response
+  const chunks = body[Symbol.asyncIterator]()
   const parser = new EventStreamParser()
   for (;;) {
-    const { done, value } = await next(reader, handlers.signal, state)
-    if (done) return undefined
+    const value = await next(chunks, handlers.signal, state)
+    if (!value) return undefined
     state.bytes += value.byteLength
     if (state.bytes > link.maxBytes) {
-      void reader.cancel().catch(() => undefined)
+      void body.cancel().catch(() => undefined)
       throw tooLarge()
     }
     for (const event of parser.push(value)) {
@@ -170,32 +172,32 @@ async function read(
       if (event.data === '') continue
       const answer = dispatch(link, message, handlers, parseMessage(event.data))
       if (!answer) continue
-      drain(reader)
+      drain(body, chunks)
       return answer
     }
   }
 }
 
 async function next(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
+  chunks: AsyncIterator<Uint8Array>,
   signal: AbortSignal,
   state: Progress,
-): Promise<{ done: true; value?: undefined } | { done: false; value: Uint8Array }> {
+): Promise<Uint8Array | undefined> {
   try {
-    const chunk = await reader.read()
-    return chunk.done ? { done: true } : chunk
+    const chunk = await chunks.next()
+    return chunk.done === true ? undefined : chunk.value
   } catch (error) {
     signal.throwIfAborted()
-    if (state.lastEventId !== undefined) return { done: true }
+    if (state.lastEventId !== undefined) return undefined
     throw upstreamError('The service broke off its answer.', error)
   }
 }
 
 /** A stream that is read to its end gives its connection back to the pool; one that is cancelled closes it. */
-function drain(reader: ReadableStreamDefaultReader<Uint8Array>): void {
-  const timer = setTimeout(() => void reader.cancel().catch(() => undefined), drainMs).unref()
+function drain(body: ReplyBody, chunks: AsyncIterator<Uint8Array>): void {
+  const timer = setTimeout(() => void body.cancel().catch(() => undefined), drainMs).unref()
   const rest = async (): Promise<void> => {
-    while (!(await reader.read()).done);
+    while (!(await chunks.next()).done);
   }
   void rest()
     .catch(() => undefined)

@@ -13,11 +13,11 @@ import {
   type ServerCapabilities,
 } from '@modelcontextprotocol/client'
 import { louder } from './relayLogging.ts'
-import type { Fetch, GatewayLimits, Json, UpstreamTarget } from './types.ts'
+import type { Fetch, GatewayLimits, Json, Send, UpstreamTarget } from './types.ts'
 import { abandonable, Deadline, wait } from './upstreamDeadline.ts'
 import { asUpstreamFailure, Cancelled, upstreamError, upstreamTimeout } from './upstreamErrors.ts'
 import { exchange, post, type Ask, type Link, type Notification } from './upstreamExchange.ts'
-import { boundedFetch, targetFetch } from './upstreamHttp.ts'
+import { boundedFetch, targetFetch, targetSend } from './upstreamHttp.ts'
 import { standardHeaders } from './upstreamHeaders.ts'
 import { Shared } from './upstreamShared.ts'
 
@@ -33,6 +33,7 @@ export type ChangeEvent =
 export type SessionOptions = {
   target: UpstreamTarget
   fetch: Fetch
+  send: Send
   limits: GatewayLimits
   /** What the callers of this session can do; a legacy upstream is told once, a modern one at each request. */
   capabilities: ClientCapabilities
@@ -130,7 +131,12 @@ export class UpstreamSession {
     const session = new UpstreamSession(
       client,
       transport,
-      { endpoint: target.endpoint, fetch, maxBytes: limits.maxResultBytes, headers },
+      {
+        endpoint: target.endpoint,
+        send: targetSend(target, target.reach ?? options.send, limits.maxResultBytes),
+        maxBytes: limits.maxResultBytes,
+        headers,
+      },
       options,
     )
     opened.session = session

@@ -89,9 +89,10 @@ export async function mount(limits: Partial<GatewayLimits> = {}, fetch: Fetch = 
   })
   const passages: Passage[] = []
   const serve = toNodeHandler({
-    fetch: (request: Request) => {
+    fetch: async (request: Request) => {
       const found = passages[Number(new URL(request.url).pathname.slice(1))]
-      return found ? gateway.handle(found, request) : Promise.resolve(new Response(null, { status: 404 }))
+      if (!found) return new Response(null, { status: 404 })
+      return gateway.handle(found, request, request.method === 'POST' ? await request.text() : '')
     },
   }) as RequestListener
   const server = await listen(serve)
