@@ -34,6 +34,8 @@ const idleGraceMs = 500
 function refuse(response: ServerResponse): void {
   const requestId = randomUUID()
   const error = overloaded()
+  // The event loop takes one new connection a round, and reads from all that stand: those who come next would wait for long.
+  response.shouldKeepAlive = false
   response
     .writeHead(error.status, {
       ...securityHeaders,

@@ -12,6 +12,11 @@ const busyFrom = 0.9
 const longestTurnMs = 250
 /** What may be at work at once, however busy the event loop is. */
 const leastAtWork = 4
+/**
+ * How many requests of one organisation may begin in one round of the event loop, busy or not. A burst of cheap ones (refused
+ * for want of allowance, say) is over before the loop could be found busy, and would stand in everybody's way each round.
+ */
+const beginsPerRound = 2
 /** Requests that may be in work however slow the event loop is, so that one that only just woke up serves somebody. */
 const alwaysAdmitted = 16
 
@@ -29,6 +34,8 @@ export class Turns {
   readonly #atWork = new Map<string, number>()
   // In the order of their turns: who was served goes to the end.
   readonly #lines = new Map<string, (() => void)[]>()
+  // What has begun in this round of the event loop.
+  readonly #begun = new Map<string, number>()
   #total = 0
   #width: number
 
@@ -48,12 +55,20 @@ export class Turns {
 
   #mayWork(tenant: string): boolean {
     const held = this.#atWork.get(tenant) ?? 0
+    if ((this.#begun.get(tenant) ?? 0) >= beginsPerRound) return false
     return held === 0 ? this.#total <= this.#width : this.#total < this.#width && held < this.#width / 2
   }
 
   #begin(tenant: string): void {
     this.#atWork.set(tenant, (this.#atWork.get(tenant) ?? 0) + 1)
     this.#total += 1
+    if (this.#begun.size === 0) setImmediate(() => this.#nextRound())
+    this.#begun.set(tenant, (this.#begun.get(tenant) ?? 0) + 1)
+  }
+
+  #nextRound(): void {
+    this.#begun.clear()
+    this.#serve()
   }
 
   async enter(tenant: string): Promise<void> {

@@ -33,13 +33,15 @@ export class Standing {
   }
 }
 
+const smallestPartAhead = 10
+
 /** Points that this instance took from the shared counter and may spend without asking again. */
 type Share = { balance: number; endsAt: number; left: number; exhausted: boolean }
 
 /**
  * Counts a key's points and refuses what goes past the quota. An instance takes a hundredth of the quota at a time from the
  * shared counter, so that a request seldom waits for it; all instances together never admit more than the quota, and of
- * what they may admit at most a hundredth each lies unused.
+ * what they may admit at most one and a half hundredths each lie unused.
  */
 export class Throttle {
   readonly #platform: Platform
@@ -77,6 +79,20 @@ export class Throttle {
     })
   }
 
+  #startRefill(key: string, wanted: number, quota: Quota): Promise<void> {
+    const refill = this.#refill(key, wanted, quota).finally(() => this.#refills.delete(key))
+    this.#refills.set(key, refill)
+    return refill
+  }
+
+  /** Asks for more while there is still something to spend, so that no request waits for it. Small quotas are taken one by one. */
+  #refillAhead(key: string, share: Share, quota: Quota): void {
+    const part = Math.floor(quota.limit / 100)
+    if (part < smallestPartAhead || share.exhausted || share.balance > part / 2 || this.#refills.has(key)) return
+    // Should it fail, the request that needs it asks again, and is told.
+    this.#startRefill(key, 0, quota).catch(() => {})
+  }
+
   #standing(share: Share, quota: Quota): Standing {
     return new Standing(this.#name, quota, share.balance + share.left, share.endsAt)
   }
@@ -88,16 +104,14 @@ export class Throttle {
       const share = this.#share(key)
       if (share && share.balance >= points) {
         share.balance -= points
+        this.#refillAhead(key, share, quota)
         return this.#standing(share, quota)
       }
       if (share?.exhausted) {
         metrics(this.#platform)?.refused(this.#name)
         throw limited(this.#standing(share, quota))
       }
-      const running = this.#refills.get(key)
-      const refill = running ?? this.#refill(key, points - (share?.balance ?? 0), quota)
-      if (!running) this.#refills.set(key, refill)
-      await refill.finally(() => !running && this.#refills.delete(key))
+      await (this.#refills.get(key) ?? this.#startRefill(key, points - (share?.balance ?? 0), quota))
     }
   }
 }
