@@ -88,7 +88,7 @@ async function run(): Promise<void> {
     async (actor) => judge(actor, await platform.database.transact(actor, look)),
     async (actor) => {
       counts.failed += 1
-      const reader = await platform.database.openReader(actor)
+      const reader = platform.database.openReader(actor)
       judge(actor, await look(reader.tx))
       await reader.tx.$queryRaw`SELECT 1 / 0`.catch(() => {})
       judge(actor, await look(reader.tx))
@@ -104,7 +104,7 @@ async function run(): Promise<void> {
     async (actor) => {
       // Closed while its statements are under way, as a request is whose caller hangs up.
       counts.cancelled += 1
-      const reader = await platform.database.openReader(actor)
+      const reader = platform.database.openReader(actor)
       const under = Promise.allSettled([look(reader.tx), look(reader.tx)])
       await reader.close()
       for (const each of await under) if (each.status === 'fulfilled') judge(actor, each.value)

@@ -44,8 +44,11 @@ async function fingerprint() {
   return hash.digest('hex')
 }
 
+/** `prisma generate` wants an engine that it does not use; any executable keeps it from downloading one. */
+export const generateClient = () => run('prisma', ['generate'], { PRISMA_SCHEMA_ENGINE_BINARY: process.execPath })
+
 /** Builds, unless the last build was of these very sources. */
-export async function built() {
+export async function built({ generated = false } = {}) {
   const now = await fingerprint()
   if ((await readFile(stamp, 'utf8').catch(() => '')) === now) return
   const step = async (label, work) => {
@@ -54,9 +57,7 @@ export async function built() {
     await work()
     process.stderr.write(` ${((Date.now() - started) / 1000).toFixed(1)} s\n`)
   }
-  await step('generating the database client', () =>
-    run('prisma', ['generate'], { PRISMA_SCHEMA_ENGINE_BINARY: process.execPath }),
-  )
+  if (!generated) await step('generating the database client', generateClient)
   await step('compiling the server', () => run('tsc', ['-p', 'tsconfig.build.json']))
   await step('bundling GraphiQL', () =>
     run('vite', ['build', '-c', 'src/edge/graphiql/vite.config.ts'], { NODE_ENV: 'production' }),
