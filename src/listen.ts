@@ -54,7 +54,8 @@ export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: C
   const adapter = createServerAdapter<{ req: IncomingMessage }>((request, { req }) => {
     const answer = app.fetch(request, { remoteAddress: req.socket.remoteAddress ?? null })
     running.add(answer)
-    void answer.finally(() => running.delete(answer))
+    const done = (): unknown => running.delete(answer)
+    answer.then(done, done)
     return answer
   })
   const server = createServer(limits, (request, response) => {

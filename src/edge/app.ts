@@ -3,7 +3,7 @@ import { Response } from '@whatwg-node/fetch'
 import type { GraphQLSchema } from 'graphql'
 import { provideSchema } from '../graphql/registry.ts'
 import { isMember, system, type Actor, type Member, type Origin } from '../kernel/actor.ts'
-import { AppError, notFound } from '../kernel/errors.ts'
+import { AppError, badInput, notFound } from '../kernel/errors.ts'
 import { metrics } from '../kernel/metrics.ts'
 import { closeResources, type Platform } from '../kernel/platform.ts'
 import { isWithin } from '../kernel/source.ts'
@@ -192,28 +192,46 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     return errorResponse(error, origin.requestId, challenge(platform.publicUrl, url.pathname, error, presented))
   }
 
+  async function answer(at: Route, remoteAddress: string | null): Promise<Response> {
+    const started = performance.now()
+    const { request, url, origin } = at
+    const span = traced(at, remoteAddress)
+    const response = await route(at)
+      .catch((thrown: unknown) => failed(thrown, at))
+      .finally(() => load(platform).release(origin))
+    secure(response, origin.requestId)
+    for (const [name, value] of Object.entries(limitFields(origin))) response.headers.set(name, value)
+    const { requestId, ip } = origin
+    const durationMs = Math.round(performance.now() - started)
+    metrics(platform)?.answered(doorOf(url.pathname), response.status, performance.now() - started)
+    span?.end({ 'http.response.status_code': response.status }, response.status >= 500 ? String(response.status) : null)
+    accessLog.info(
+      { requestId, method: request.method, path: url.pathname, status: response.status, durationMs, ip },
+      'request',
+    )
+    return response
+  }
+
+  /** For what comes to no route: a request that is none, and a defect of the perimeter itself. */
+  function refused(thrown: unknown, { requestId }: Origin): Response {
+    const error = translate(thrown)
+    report(log, requestId, error)
+    const response = errorResponse(error, requestId)
+    secure(response, requestId)
+    return response
+  }
+
   return {
     async fetch(request, peer = {}) {
-      const started = performance.now()
-      const at = { request, url: new URL(request.url), origin: originOf(request, peer.remoteAddress ?? null) }
-      const span = traced(at, peer.remoteAddress ?? null)
-      const response = await route(at)
-        .catch((thrown: unknown) => failed(thrown, at))
-        .finally(() => load(platform).release(at.origin))
-      secure(response, at.origin.requestId)
-      for (const [name, value] of Object.entries(limitFields(at.origin))) response.headers.set(name, value)
-      const { requestId, ip } = at.origin
-      const durationMs = Math.round(performance.now() - started)
-      metrics(platform)?.answered(doorOf(at.url.pathname), response.status, performance.now() - started)
-      span?.end(
-        { 'http.response.status_code': response.status },
-        response.status >= 500 ? String(response.status) : null,
-      )
-      accessLog.info(
-        { requestId, method: request.method, path: at.url.pathname, status: response.status, durationMs, ip },
-        'request',
-      )
-      return response
+      const remoteAddress = peer.remoteAddress ?? null
+      const origin = originOf(request, remoteAddress)
+      try {
+        // RFC 9112, 3.2: a Host that is none makes the request a bad one.
+        if (!URL.canParse(request.url)) throw badInput([{ path: ['host'], message: 'expected a host and a path' }])
+        return await answer({ request, url: new URL(request.url), origin }, remoteAddress)
+      } catch (thrown) {
+        return refused(thrown, origin)
+      }
     },
     load: load(platform),
     drain: () => void (draining = true),
