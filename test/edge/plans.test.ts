@@ -105,7 +105,8 @@ describe('each list of the API', () => {
     'is led by an index to rows of its own organisation, so that other tenants cost it nothing: %s',
     async (_name, body) => {
       await ask(body, 20)
-      const asked = [...world.statements]
+      // The times of last use are written beside the requests, now and then.
+      const asked = world.statements.filter((text) => !/^\s*UPDATE/i.test(text))
       expect(asked.length).toBeGreaterThan(0)
       for (const text of asked) {
         const scans = scansOf(await explain(text))
