@@ -54,6 +54,9 @@ export type World = {
   close(): Promise<void>
 }
 
+// One for all worlds of a worker, as one serves all requests of a process.
+const schema = buildSchema()
+
 const settings = { PUBLIC_URL: origin, BCRYPT_COST: '10', UPSTREAM_ALLOWED_CIDRS: '127.0.0.0/8', LOG_LEVEL: 'debug' }
 
 export async function readAnswer<Data>(response: Response): Promise<Answer<Data>> {
@@ -111,7 +114,7 @@ export async function createWorld(
   const onStatement = (text: string): void => void statements.push(text)
   const onExchange = (unit: object, texts: readonly string[]): void => void exchanges.push({ unit, texts })
   const platform = await openPlatform(config, log, { onStatement, onExchange, ...more, ...(hasher ? { hasher } : {}) })
-  const app = createApp(platform, buildSchema())
+  const app = createApp(platform, schema)
   return {
     ...{ platform, app, database: own, logged, statements, exchanges },
     ...doorTo(app),
@@ -135,7 +138,7 @@ export async function createTwin(world: World, overrides: Overrides = {}, more: 
   const log = createLog(config, { write: (line: string) => void logged.push(line) })
   const hasher = hasherOf(overrides, more) ?? new Hasher(config.bcryptCost)
   const platform: Platform = { ...first, config, log, clock, hasher, publicUrl: config.publicUrl ?? first.publicUrl }
-  const app = createApp(platform, buildSchema())
+  const app = createApp(platform, schema)
   return {
     ...{ platform, app, database, logged, statements, exchanges },
     ...doorTo(app),
