@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
 import { reaches, type Member } from '../../kernel/actor.ts'
 import { sql } from '../../kernel/database/door.ts'
+import { claimsOf } from '../../kernel/database/identity.ts'
 import { AppError, notFound } from '../../kernel/errors.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { Secret } from '../../kernel/secret.ts'
+import { Sharing } from '../../kernel/sharing.ts'
 import type { Tracing } from '../../kernel/tracing.ts'
 import { connectedCredential, type ConnectionRow } from '../connections/queries.ts'
 import { admission } from './admission.ts'
@@ -105,6 +107,17 @@ const find = (platform: Platform, actor: Member, { slugs, collectionId }: Wanted
       ORDER BY s.slug COLLATE "C" LIMIT ${Math.max(maxGathered, slugs?.length ?? 0)}`,
   )
 
+type Found = { row: Row; pins: PinBook }
+
+const ways = resource(() => new Sharing<Found | null>())
+
+async function findOne(platform: Platform, actor: Member, slug: string, wanted: Wanted): Promise<Found | null> {
+  const [row] = await find(platform, actor, { ...wanted, slugs: [slug] })
+  if (!row || !reaches(actor, row.id)) return null
+  const books = await pinBooks(platform, actor, [row])
+  return { row, pins: books.get(row.id) ?? new Map() }
+}
+
 function credentialOf(platform: Platform, actor: Member, row: Row): Secret | undefined {
   if (row.credentialMode === 'NONE') return undefined
   if (!row.owner || !row.ciphertext)
@@ -163,10 +176,11 @@ async function passageOf(platform: Platform, actor: Member, row: Row, pins: PinB
 }
 
 async function only(platform: Platform, actor: Member, slug: string, wanted: Wanted = {}): Promise<Passage> {
-  const [row] = await find(platform, actor, { ...wanted, slugs: [slug] })
-  if (!row || !reaches(actor, row.id)) throw notFound('service')
-  const books = await pinBooks(platform, actor, [row])
-  return passageOf(platform, actor, row, books.get(row.id) ?? new Map())
+  // The same claims of the same credential see the same rows, whichever of its requests asks.
+  const key = JSON.stringify([actor.kind, actor.credentialId, claimsOf(actor), slug, wanted.collectionId ?? null])
+  const found = await ways(platform).ask(key, () => findOne(platform, actor, slug, wanted))
+  if (!found) throw notFound('service')
+  return passageOf(platform, actor, found.row, found.pins)
 }
 
 /** The caller's way to one service. The same `NOT_FOUND` for a service that is absent, disabled or another organisation's. */
