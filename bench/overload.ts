@@ -43,11 +43,7 @@ const bounds = { longestMs: 30_000, peakMebibytes: 1024, recoverySeconds: 5, nei
 const leastOffered = 0.9
 const floodConnections = 64
 /** A question that takes some milliseconds, so that one generator can ask for ten times what the process can answer. */
-const heavy = `query Heavy { organization { name ${Array.from(
-  { length: 8 },
-  (_, i) =>
-    `s${i}: services(first: 20) { edges { node { id slug name description } } } m${i}: members(first: 10) { edges { node { role user { id name } } } }`,
-).join(' ')} } }`
+const heavy = `query Heavy { ${Array.from({ length: 12 }, (_, i) => `l${i}: requestLog(first: 50) { edges { node { id service tool status durationMs createdAt } } }`).join(' ')} }`
 /** What one generator keeps under way; it offers no more, and says what it offered. */
 const mostUnderWay = 2000
 

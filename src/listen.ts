@@ -30,12 +30,20 @@ const streams = /^\/(mcp\/|healthz$|readyz$)/
 /** How long a connection may lie idle in a stop: its client may have sent a request that has not arrived. */
 const idleGraceMs = 500
 
+/** How long a connection is not read from whose request was refused for load. */
+const restMs = 250
+
 /** The cheapest answer there is, since it is given when there is no time for any other. */
 function refuse(response: ServerResponse): void {
   const requestId = randomUUID()
   const error = overloaded()
-  // The event loop takes one new connection a round, and reads from all that stand: those who come next would wait for long.
-  response.shouldKeepAlive = false
+  // The event loop takes one new connection a round, and reads from all that stand: who comes again at once would keep
+  // others from being heard, so the connection stays, and is read from after a while.
+  const { socket } = response
+  if (socket) {
+    socket.pause()
+    setTimeout(() => socket.resume(), restMs)
+  }
   response
     .writeHead(error.status, {
       ...securityHeaders,
