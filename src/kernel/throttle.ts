@@ -1,5 +1,5 @@
-import { LRUCache } from 'lru-cache'
 import type { Config } from '../config.ts'
+import { boundedCache } from './boundedCache.ts'
 import { counters, type WithoutStore } from './counters.ts'
 import { AppError } from './errors.ts'
 import { metrics } from './metrics.ts'
@@ -47,7 +47,7 @@ export class Throttle {
   readonly #platform: Platform
   readonly #name: string
   readonly #quota: Quota
-  readonly #shares = new LRUCache<string, Share>({ max: 100_000 })
+  readonly #shares = boundedCache<Share>(100_000)
   readonly #refills = new Map<string, Promise<void>>()
 
   constructor(platform: Platform, name: string, quota: Quota) {

@@ -1,7 +1,7 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
 import { member, system, type Member, type Origin } from '../../kernel/actor.ts'
 import { appendAudit } from '../../kernel/audit.ts'
+import { boundedCache } from '../../kernel/boundedCache.ts'
 import { sql } from '../../kernel/database/door.ts'
 import { AppError } from '../../kernel/errors.ts'
 import { lockout } from '../../kernel/lockout.ts'
@@ -17,9 +17,9 @@ import { keyUse } from './keyUse.ts'
  */
 class VerdictCache {
   readonly #key = randomBytes(32)
-  readonly #matched = new LRUCache<string, Buffer>({ max: 10_000 })
+  readonly #matched = boundedCache<Buffer>(10_000)
   // A program that keeps sending one dead key is one bad secret, not a thousand guesses.
-  readonly #failed = new LRUCache<string, true>({ max: 10_000 })
+  readonly #failed = boundedCache<true>(10_000)
   readonly #running = new Map<string, Promise<boolean>>()
 
   #digest(publicId: string, secret: Secret, hash: string): Buffer {
@@ -67,7 +67,7 @@ const bySource = lockout('apiKey:source', (config) => ({
 
 // What is known of keys that were good here a moment ago. It spares the look-up where the database confirms the credential
 // with the query itself (`app.identify`), and it is never believed without that.
-const remembered = resource(() => new LRUCache<string, Row>({ max: 10_000, ttl: 30_000 }))
+const remembered = resource(() => boundedCache<Row>(10_000, 30_000))
 
 const refused = (): AppError => new AppError('UNAUTHENTICATED', 'The API key is not valid.')
 

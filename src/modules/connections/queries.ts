@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { boundedCache } from '../../kernel/boundedCache.ts'
 import { AppError } from '../../kernel/errors.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { Secret } from '../../kernel/secret.ts'
@@ -40,7 +40,7 @@ type Live = {
   renewedAt: number
 }
 
-const memory = resource(() => ({ live: new LRUCache<string, Live>({ max: 10_000 }) }))
+const memory = resource(() => ({ live: boundedCache<Live>(10_000) }))
 
 /** The one set of headers of a connection, brought up to date; an older row that was read meanwhile changes nothing. */
 function keep(platform: Platform, id: string, { token, version, expiresAt }: Access): Live {

@@ -1,8 +1,8 @@
 import type { Tool } from '@modelcontextprotocol/client'
-import { LRUCache } from 'lru-cache'
 import { createHash } from 'node:crypto'
 import { system, type Member } from '../../kernel/actor.ts'
 import { appendAudit } from '../../kernel/audit.ts'
+import { boundedCache } from '../../kernel/boundedCache.ts'
 import type { Tx } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 import { storable } from './redaction.ts'
@@ -45,7 +45,7 @@ export function isNews(book: PinBook, tool: Tool): boolean {
   return pin === undefined ? book.size < maxPins : pin.accepted !== hash && pin.pending !== hash
 }
 
-const books = resource(() => new LRUCache<string, PinBook>({ max: 5000 }))
+const books = resource(() => boundedCache<PinBook>(5000))
 
 /** The pins of services, each read once for every version of them. */
 export async function pinBooks(

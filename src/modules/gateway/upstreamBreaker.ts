@@ -6,7 +6,7 @@ import {
   handleWhen,
   type CircuitBreakerPolicy,
 } from 'cockatiel'
-import { LRUCache } from 'lru-cache'
+import { boundedCache } from '../../kernel/boundedCache.ts'
 import { AppError } from '../../kernel/errors.ts'
 import { Cancelled } from './upstreamErrors.ts'
 
@@ -48,7 +48,7 @@ type Answer<T> = { value: T } | { error: unknown }
 
 /** After some outages in a row an upstream is left alone for a while; then one call tries, and decides for all. */
 export class Breakers {
-  readonly #policies = new LRUCache<string, CircuitBreakerPolicy>({ max: maxUpstreams })
+  readonly #policies = boundedCache<CircuitBreakerPolicy>(maxUpstreams)
 
   /** Rejects at once while the upstream is left alone. */
   async run<T>(upstream: string, work: () => Promise<T>): Promise<T> {

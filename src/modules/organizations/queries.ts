@@ -1,9 +1,9 @@
-import { LRUCache } from 'lru-cache'
 import type { Member } from '../../kernel/actor.ts'
+import { boundedCache } from '../../kernel/boundedCache.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 
 // A slug never changes, so it is looked up once an organisation; whether the caller is still in it is asked at every statement.
-const slugs = resource(() => new LRUCache<string, string>({ max: 10_000 }))
+const slugs = resource(() => boundedCache<string>(10_000))
 
 /** The slug of the organisation that a member acts in. */
 export async function organizationSlugOf(platform: Platform, actor: Member): Promise<string | null> {

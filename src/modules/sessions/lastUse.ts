@@ -1,5 +1,5 @@
-import { LRUCache } from 'lru-cache'
 import { system } from '../../kernel/actor.ts'
+import { boundedCache } from '../../kernel/boundedCache.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 
 const minuteMs = 60_000
@@ -8,7 +8,7 @@ const gatherMs = 1000
 /** Notes when sessions were last used: many in one statement, each at most once a minute, never in a request's way. */
 class LastUse {
   readonly #platform: Platform
-  readonly #written = new LRUCache<string, number>({ max: 50_000 })
+  readonly #written = boundedCache<number>(50_000)
   #due = new Map<string, Date>()
   #timer: NodeJS.Timeout | null = null
   #running: Promise<void> = Promise.resolve()

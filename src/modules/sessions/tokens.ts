@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { errors, jwtVerify, SignJWT } from 'jose'
-import { LRUCache } from 'lru-cache'
 import { z } from 'zod'
 import { member, type Member, type Origin } from '../../kernel/actor.ts'
+import { boundedCache } from '../../kernel/boundedCache.ts'
 import { AppError } from '../../kernel/errors.ts'
 import { isScope, roles } from '../../kernel/permissions.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
@@ -59,7 +59,7 @@ export async function issueAccessToken(
 
 // Signature and claims of a token never change, so a verified one is remembered by its hash until it expires.
 // Whether its session still stands is not remembered: the database is asked with every statement.
-const verified = resource(() => new LRUCache<string, AccessClaims>({ max: 10_000 }))
+const verified = resource(() => boundedCache<AccessClaims>(10_000))
 
 async function verify(platform: Platform, token: string): Promise<AccessClaims> {
   const known = verified(platform)
