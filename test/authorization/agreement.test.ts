@@ -14,7 +14,7 @@ import { isNode } from './probes.ts'
 import { oneOf, randomQuery, type Known } from './randomQueries.ts'
 
 /** How many random questions are asked, several by each document: `npm run agreement` asks thousands, or as many as AGREEMENT_QUESTIONS says. */
-const questions = Number(process.env['AGREEMENT_QUESTIONS'] ?? 200)
+const questions = Number(process.env['AGREEMENT_QUESTIONS'] ?? 100)
 const aDocument = 10
 
 const schema = buildSchema()

@@ -55,7 +55,7 @@ async function push(manifest: unknown, key: string): Promise<{ stdout: string; s
   const path = join(folder, 'manifest.json')
   await writeFile(path, JSON.stringify(manifest))
   const env = { ...process.env, MCP_API_KEY: key }
-  return run(process.execPath, ['--import', 'tsx', 'src/cli.ts', 'operations', 'push', path, '--url', server.address], {
+  return run(process.execPath, ['bin/mcp-platform.js', 'operations', 'push', path, '--url', server.address], {
     cwd: root,
     env,
   }).then(

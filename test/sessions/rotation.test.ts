@@ -1,12 +1,10 @@
-import { execFile } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { anonymous, member, system } from '../../src/kernel/actor.ts'
 import { scopes } from '../../src/kernel/permissions.ts'
 import { signingKeyRotation, rotateSigningKey } from '../../src/modules/sessions/rotation.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
+import { cli } from '../harness/process.ts'
 import { password, seedOrganization, type Organization, type Person } from '../harness/seed.ts'
 import { createTwin, createWorld, type World } from '../harness/world.ts'
 
@@ -157,11 +155,7 @@ describe('rotation of the signing key', () => {
 
 it('rotates from the command line', async () => {
   const database = await createDatabase()
-  const environment = { ...process.env, ...database.settings, LOG_LEVEL: 'silent' }
-  const cli = fileURLToPath(new URL('../../src/cli.ts', import.meta.url))
-  const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', cli, 'keys', 'rotate'], {
-    env: environment,
-  })
+  const { stdout } = await cli(['keys', 'rotate'], { ...database.settings, LOG_LEVEL: 'silent' })
   expect(stdout).toMatch(/^Signing with [\w-]{43} from now on/)
   const world = await createWorld({}, { database })
   // The newest comes first; the one that the database came with verifies on.
