@@ -1,40 +1,15 @@
-import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { createInterface } from 'node:readline/promises'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import { Command, InvalidArgumentError } from 'commander'
-import { openPlatform } from './compose.ts'
+import type { NewAdmin } from './administration.ts'
 import { ConfigError, loadConfig } from './config.ts'
-import { system } from './kernel/actor.ts'
-import { closeResources, type Platform } from './kernel/platform.ts'
-import { createLog } from './kernel/log.ts'
-import { signUp } from './modules/organizations/operations.ts'
-import { provideSchema } from './graphql/registry.ts'
-import { checkPersistedOperations } from './modules/persisted/check.ts'
 import { readManifest } from './modules/persisted/manifest.ts'
 import { pushOperations } from './pushOperations.ts'
-import { rotateSigningKey } from './modules/sessions/rotation.ts'
-import { buildSchema } from './schema.ts'
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`)
 
-async function withPlatform(work: (platform: Platform) => Promise<void>): Promise<void> {
-  const config = loadConfig()
-  const platform = await openPlatform(config, createLog({ logLevel: 'warn' }))
-  try {
-    await work(platform)
-  } finally {
-    await closeResources(platform)
-    await platform.outbound.close()
-    await platform.database.close()
-  }
-}
-
-const readPassword = async (): Promise<string> => {
-  const lines = createInterface({ input: process.stdin })
-  for await (const line of lines) return line
-  throw new Error('Expected a password on standard input.')
-}
+/** What works on the database itself brings the whole platform with it, which the commands of a client should not wait for. */
+const administration = () => import('./administration.ts')
 
 function jsonObject(text: string): Record<string, unknown> {
   let value: unknown
@@ -63,27 +38,14 @@ admin
   .requiredOption('--name <name>', 'the administrator’s name')
   .requiredOption('--organization <name>', 'the organisation’s name')
   .option('--password-stdin', 'read the password from standard input; otherwise one is made and shown once', false)
-  .action(async (options: { email: string; name: string; organization: string; passwordStdin: boolean }) => {
-    const password = options.passwordStdin ? await readPassword() : randomBytes(15).toString('base64url')
-    await withPlatform(async (platform) => {
-      const { email, name, organization: organizationName } = options
-      await signUp.run({ actor: system(), platform }, { email, password, name, organizationName })
-      print(`${email} administers ${organizationName}.`)
-      if (!options.passwordStdin) print(`Password, shown once: ${password}`)
-    })
-  })
+  .action(async (options: NewAdmin) => (await administration()).createAdmin(options, print))
 
 program
   .command('keys')
   .description('The keys that sign access tokens.')
   .command('rotate')
   .description('Makes a new signing key; the one before verifies until its last token has expired.')
-  .action(() =>
-    withPlatform(async (platform) => {
-      const { kid } = await rotateSigningKey.run({ actor: system(), platform }, {})
-      print(`Signing with ${kid} from now on; running instances follow within a minute.`)
-    }),
-  )
+  .action(async () => (await administration()).rotateKeys(print))
 
 const operations = program
   .command('operations')
@@ -111,20 +73,10 @@ operations
     'Reads every registered operation again under the schema of this build; ends with 1 when one would no longer run. On the database itself; reads the settings of the server.',
   )
   .option('--dry-run', 'store nothing of what changed', false)
-  .action(({ dryRun }: { dryRun: boolean }) =>
-    withPlatform(async (platform) => {
-      provideSchema(platform, buildSchema())
-      const verdicts = await checkPersistedOperations.run({ actor: system(), platform }, { store: !dryRun })
-      for (const { id, name, version, broken, newScopes } of verdicts) {
-        const which = `${name ?? '(unnamed)'}@${version}\t${id}`
-        if (broken) print(`broken\t${which}\t${broken}`)
-        else if (newScopes.length) print(`changed\t${which}\tnow needs ${newScopes.join(' ')}`)
-      }
-      const broken = verdicts.filter((verdict) => verdict.broken).length
-      print(`${verdicts.length} registered operations, ${broken} broken`)
-      if (broken) process.exitCode = 1
-    }),
-  )
+  .action(async ({ dryRun }: { dryRun: boolean }) => {
+    const { checkOperations } = await administration()
+    if (!(await checkOperations({ store: !dryRun }, print))) process.exitCode = 1
+  })
 
 program
   .command('call')
