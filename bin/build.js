@@ -58,7 +58,7 @@ export async function built({ generated = false } = {}) {
     process.stderr.write(` ${((Date.now() - started) / 1000).toFixed(1)} s\n`)
   }
   if (!generated) await step('generating the database client', generateClient)
-  await step('compiling the server', () => run('tsc', ['-p', 'tsconfig.build.json', '--noCheck']))
+  await step('compiling the server', () => run('tsc', ['-p', 'tsconfig.build.json', '--noCheck', '--noResolve']))
   await step('bundling GraphiQL', () =>
     run('vite', ['build', '-c', 'src/edge/graphiql/vite.config.ts'], { NODE_ENV: 'production' }),
   )
