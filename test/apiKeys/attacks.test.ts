@@ -3,7 +3,7 @@ import { mintApiKey, parseApiKey } from '../../src/modules/apiKeys/format.ts'
 import { keyUse } from '../../src/modules/apiKeys/keyUse.ts'
 import { lastUse } from '../../src/modules/sessions/lastUse.ts'
 import { createService, seedOrganization, type Organization } from '../harness/seed.ts'
-import { createWorld, type Answer, type World } from '../harness/world.ts'
+import { asked, createWorld, type Answer, type World } from '../harness/world.ts'
 import { behindProxy, call, from, makeKey, register, revokeKey, trail, withAnotherSecret, type Key } from './keys.ts'
 
 let world: World
@@ -47,7 +47,7 @@ describe('a key that is not whole', () => {
       expect([secret.length, answer.status]).toEqual([secret.length, 401])
     }
     expect(world.platform.hasher.total).toBe(hashed)
-    expect(world.statements).toEqual([])
+    expect(asked(world)).toEqual([])
   })
 
   it.each([

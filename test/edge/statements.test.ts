@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { graphql } from '../generated/gql.ts'
 import { createKey, createService, seedOrganization, type Organization } from '../harness/seed.ts'
-import { createWorld, type World } from '../harness/world.ts'
+import { asked, createWorld, type World } from '../harness/world.ts'
 import { costs } from './statements/costs.ts'
 import { rootFields, type Kind } from './statements/documents.ts'
 import { questions } from './statements/questions.ts'
@@ -71,9 +71,6 @@ describe('statements per request', () => {
   })
   afterAll(() => world.close())
 
-  // The note of a key's use is no part of the request: it is written when there is time, once a minute at most.
-  const counted = (): number => world.statements.filter((text) => !text.includes('last_used_at =')).length
-
   const measure = async () => {
     const answers = [
       await world.run(nested, {}, org.admin),
@@ -110,7 +107,7 @@ describe('statements per request', () => {
       world.statements.length = 0
       const { errors } = await world.post({ documentId }, as)
       expect(errors).toEqual([])
-      return counted()
+      return asked(world).length
     }
 
     it('are two more the first time a key is seen, its row and the document, and no more than the query’s own from then on', async () => {
@@ -139,7 +136,7 @@ describe('statements per request', () => {
       const body = JSON.stringify({ jsonrpc: '2.0', id: n, method: 'tools/call', params })
       const answer = await world.fetch(`/mcp/${org.slug}/echo`, { method: 'POST', headers, body })
       expect(await answer.text()).toContain('"result"')
-      return counted()
+      return asked(world).length
     }
     for (let n = 1; n <= 3; n += 1) await call(n)
     expect([await call(4), await call(5)]).toEqual([2, 2])

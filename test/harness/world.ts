@@ -34,7 +34,7 @@ export type World = {
   database: TestDatabase
   /** What the log wrote, line by line. */
   logged: string[]
-  /** SQL statements since the last time this was emptied. */
+  /** All SQL statements since the last time this was emptied. */
   statements: string[]
   /** Round trips to the database since the last time this was emptied, each with its unit of work and what travelled in it. */
   exchanges: { unit: object; texts: readonly string[] }[]
@@ -58,6 +58,13 @@ export type World = {
 const schema = buildSchema()
 
 const settings = { PUBLIC_URL: origin, BCRYPT_COST: '10', UPSTREAM_ALLOWED_CIDRS: '127.0.0.0/8', LOG_LEVEL: 'debug' }
+
+/** Work that goes on behind answers and belongs to no request: mail that leaves, and when a credential was last used. */
+export const behind = /^\s*(UPDATE|DELETE FROM) (\S*mail_outbox|sessions s SET last_used_at|api_keys SET last_used_at)/
+
+/** The statements that requests took since the last time they were emptied. */
+export const asked = ({ statements }: Pick<World, 'statements'>): string[] =>
+  statements.filter((text) => !behind.test(text))
 
 export async function readAnswer<Data>(response: Response): Promise<Answer<Data>> {
   const body = (await response.json()) as FormattedExecutionResult

@@ -11,7 +11,7 @@ import { writeCatalogue } from '../../gateway/peers/catalogue.ts'
 import { startShifty, type Shifty } from '../../gateway/peers/shifty.ts'
 import { openMailbox, type Mailbox } from '../../harness/mailbox.ts'
 import { addMember, fresh, type Organization, type Person } from '../../harness/seed.ts'
-import { createTwin, createWorld, readAnswer, type World } from '../../harness/world.ts'
+import { behind, createTwin, createWorld, readAnswer, type World } from '../../harness/world.ts'
 import type { Role } from '../../../src/kernel/permissions.ts'
 import { MfaClient, MovableClock } from '../../sessions/mfaHarness.ts'
 import { documentOf, type Asked, type Kind } from './documents.ts'
@@ -98,9 +98,6 @@ export async function somebody({ world, org, copies }: Stage, role: Role = 'DEVE
 
 /** What one request took of the database: its statements, its round trips, and how often it counted something there. */
 export type Taken = [statements: number, roundTrips: number, counts: number]
-
-/** Work that goes on behind an answer and belongs to no request: mail that leaves, and when a credential was last used. */
-const behind = /^\s*(UPDATE|DELETE FROM) (\S*mail_outbox|sessions s SET last_used_at|api_keys SET last_used_at)/
 
 function takenOf({ exchanges, platform }: World): Taken {
   const apart = new Set<object>([platform.database])
