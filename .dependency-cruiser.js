@@ -20,7 +20,7 @@ const floors = [
     'edge-below-processes',
     'The edge knows no process.',
     { path: '^src/edge/' },
-    { path: '^src/(main|cli|listen|compose|schema|printSchema)\\.ts$' },
+    { path: '^src/(main|cli|administration|listen|compose|schema|printSchema)\\.ts$' },
   ),
   forbid(
     'modules-below-edge',

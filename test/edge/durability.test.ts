@@ -39,7 +39,6 @@ describe('a process that is killed the moment a mutation has answered', () => {
     const { signUp } = await send('mutation ($input: SignUpInput!) { signUp(input: $input) { accessToken } }', {
       input: { email: 'owner@example.com', password, name: 'Owner', organizationName: 'Durable' },
     })
-    await killAndStart()
     token = signUp.accessToken
     await send('mutation ($input: CreateServiceInput!) { createService(input: $input) { id } }', {
       input: { slug: 'kept', name: 'Kept', endpoint: 'https://upstream.example/mcp', credentialMode: 'NONE' },

@@ -3,7 +3,7 @@ import { Lockout, type LockPolicy } from '../../src/kernel/lockout.ts'
 import { contains, isWithin, sourceOf } from '../../src/kernel/source.ts'
 import { RateLimited, rateLimitFields, Standing, Throttle, type Quota } from '../../src/kernel/throttle.ts'
 import { counterStores, ownStores, startRedis, type TestRedis } from '../harness/redis.ts'
-import { createWorld, type World } from '../harness/world.ts'
+import { createTwin, createWorld, type World } from '../harness/world.ts'
 
 const quota: Quota = { limit: 50, windowSeconds: 60, withoutStore: 'local' }
 const policy: LockPolicy = {
@@ -36,9 +36,7 @@ describe.each(counterStores)('limits and locks counted in %s', (store) => {
     if (store === 'Redis') redis = await startRedis()
     here = await createWorld(redis?.settings ?? {})
     shared = redis !== null || !here.database.embedded
-    there = here.database.embedded
-      ? await createWorld(redis?.settings ?? {})
-      : await createWorld(redis?.settings ?? {}, { database: here.database })
+    there = await createTwin(here, redis?.settings ?? {})
   })
   afterAll(async () => {
     await there.close()

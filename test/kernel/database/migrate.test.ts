@@ -9,6 +9,7 @@ import pg from 'pg'
 import { afterEach, describe, expect, inject, it } from 'vitest'
 import { openEmbedded } from '../../../src/kernel/database/embedded.ts'
 import { migrate } from '../../../src/kernel/database/migrate.ts'
+import { createDatabase } from '../../harness/database.ts'
 
 const url = inject('databaseUrl')
 const cleanups: (() => Promise<unknown>)[] = []
@@ -16,18 +17,13 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-async function emptyFolder(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'mcp-migrate-'))
-  cleanups.push(() => rm(directory, { recursive: true, force: true }))
-  return directory
-}
-
 /** Clients of one new database: several connections of a server, or the one session of an embedded database. */
 async function clients(count: number): Promise<pg.ClientBase[]> {
   if (!url) {
-    const server = await openEmbedded(await emptyFolder())
+    const { settings, drop } = await createDatabase()
+    const server = await openEmbedded(settings['DATA_DIR'] ?? '')
     const client = await server.pool('mcp_system').connect()
-    cleanups.push(() => server.close(), () => Promise.resolve(client.release())) // prettier-ignore
+    cleanups.push(drop, () => server.close(), () => Promise.resolve(client.release())) // prettier-ignore
     return [client]
   }
   const name = `mcp_migrate_${randomUUID().replaceAll('-', '')}`
@@ -53,9 +49,10 @@ describe('the migrations', () => {
   }
   /** Its folder is one process's, so the other start is refused before it can read anything. */
   const embedded = async () => {
-    const directory = await emptyFolder()
-    const opener = fileURLToPath(new URL('./opener.ts', import.meta.url))
-    const children = [0, 1].map(() => fork(opener, [directory], { execArgv: ['--import', 'tsx'] }))
+    const directory = await mkdtemp(join(tmpdir(), 'mcp-migrate-'))
+    cleanups.push(() => rm(directory, { recursive: true, force: true }))
+    const opener = fileURLToPath(new URL('./opener.mjs', import.meta.url))
+    const children = [0, 1].map(() => fork(opener, [directory], { execArgv: [] }))
     const said = await Promise.all(children.map(async (child) => String((await once(child, 'message'))[0])))
     const ended = children.map((child) => once(child, 'exit'))
     for (const child of children) child.send('close')
