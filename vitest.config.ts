@@ -9,9 +9,16 @@ const common = {
   testTimeout: 120_000,
   hookTimeout: 180_000,
   pool: 'forks' as const,
-  // A worker makes and drops whole platforms: with more room for what is new, less of it is copied. And each of its embedded
-  // databases is used for seconds: compiling that again for speed takes longer than it saves.
-  execArgv: ['--max-semi-space-size=64', '--liftoff-only'],
+  // Almost everything in a test runs once or twice, on cores that all of the workers share: compiling it again for speed, or
+  // collecting garbage beside it, takes longer than it saves. And a worker makes and drops whole platforms: with more room for
+  // what is new, less of that is copied.
+  execArgv: [
+    '--max-semi-space-size=64',
+    '--single-threaded-gc',
+    '--always-sparkplug',
+    '--interrupt-budget=1000000',
+    '--liftoff-only',
+  ],
   // Modules hold no state of their own, so a worker loads them once for all of its files.
   isolate: false,
 }
