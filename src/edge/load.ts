@@ -17,6 +17,12 @@ const leastAtWork = 4
  * for want of allowance, say) is over before the loop could be found busy, and would stand in everybody's way each round.
  */
 const beginsPerRound = 2
+/**
+ * While requests are refused, two of different organisations begin in so many rounds. Each round takes one new connection,
+ * and a round without work is short: so connections that come all at once are heard soon, even where each request is long.
+ */
+const roundsWhileRefusing = 4
+const beginsWhileRefusing = 2
 /** Requests that may be in work however slow the event loop is, so that one that only just woke up serves somebody. */
 const alwaysAdmitted = 16
 
@@ -38,14 +44,16 @@ export class Turns {
   readonly #begun = new Map<string, number>()
   #total = 0
   #width: number
+  #refusing = false
 
   constructor(most: number) {
     this.#most = most
     this.#width = most * 2
   }
 
-  /** Hears which part of its time the event loop was at work. */
-  observe(utilization: number): void {
+  /** Hears which part of its time the event loop was at work, and whether requests were refused in it. */
+  observe(utilization: number, refusing = false): void {
+    this.#refusing = refusing
     this.#width =
       utilization >= busyFrom
         ? Math.max(leastAtWork, Math.ceil(Math.min(this.#width, this.#total) / 2))
@@ -55,20 +63,24 @@ export class Turns {
 
   #mayWork(tenant: string): boolean {
     const held = this.#atWork.get(tenant) ?? 0
-    if ((this.#begun.get(tenant) ?? 0) >= beginsPerRound) return false
+    const begun = this.#begun.get(tenant) ?? 0
+    if (this.#refusing ? begun > 0 || this.#begun.size >= beginsWhileRefusing : begun >= beginsPerRound) return false
     return held === 0 ? this.#total <= this.#width : this.#total < this.#width && held < this.#width / 2
   }
 
   #begin(tenant: string): void {
     this.#atWork.set(tenant, (this.#atWork.get(tenant) ?? 0) + 1)
     this.#total += 1
-    if (this.#begun.size === 0) setImmediate(() => this.#nextRound())
+    if (this.#begun.size === 0) this.#endRound(this.#refusing ? roundsWhileRefusing : 1)
     this.#begun.set(tenant, (this.#begun.get(tenant) ?? 0) + 1)
   }
 
-  #nextRound(): void {
-    this.#begun.clear()
-    this.#serve()
+  #endRound(rounds: number): void {
+    setImmediate(() => {
+      if (rounds > 1) return this.#endRound(rounds - 1)
+      this.#begun.clear()
+      this.#serve()
+    })
   }
 
   async enter(tenant: string): Promise<void> {
@@ -120,6 +132,7 @@ class Load {
   readonly #sharing: NodeJS.Timeout
   #inFlight = 0
   #delayMs = 0
+  #refused = false
 
   constructor(platform: Platform) {
     this.#platform = platform
@@ -137,7 +150,8 @@ class Load {
       for (const [origin, { since }] of this.#turnOf)
         if (performance.now() - since > longestTurnMs) this.#endTurn(origin)
       const now = performance.eventLoopUtilization()
-      this.#turns.observe(performance.eventLoopUtilization(now, last).utilization)
+      this.#turns.observe(performance.eventLoopUtilization(now, last).utilization, this.#refused)
+      this.#refused = false
       last = now
     }, shareEveryMs).unref()
   }
@@ -150,6 +164,7 @@ class Load {
   begin(): boolean {
     const slow = this.#delayMs > this.#longestDelayMs && this.#inFlight >= alwaysAdmitted
     if (this.#inFlight >= this.#limit || slow) {
+      this.#refused = true
       metrics(this.#platform)?.refused('shed')
       return false
     }

@@ -58,6 +58,18 @@ describe('turns on the event loop', () => {
     for (const tenant of ['a', 'b', 'c', 'd', 'e']) expect(begun.indexOf(tenant)).toBeLessThan(12)
   })
 
+  it('begin a few in several rounds while requests are refused, so that new connections are heard between them', async () => {
+    const turns = new Turns(100)
+    const { begun, ask, rounds } = asking(turns)
+    turns.observe(0.5, true)
+    for (const tenant of ['a', 'b', 'c', 'd', 'e', 'f']) void ask(tenant)
+    await rounds(7)
+    expect(begun).toEqual(['a', 'b', 'c', 'd'])
+    turns.observe(0.5)
+    await rounds(10)
+    expect(begun.sort()).toEqual(['a', 'b', 'c', 'd', 'e', 'f'])
+  })
+
   it('become more again when the loop has time', async () => {
     const turns = new Turns(100)
     const { begun, ask, rounds } = asking(turns)
