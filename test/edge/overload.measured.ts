@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { Agent, request } from 'node:http'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { listen, type Listening } from '../../src/listen.ts'
@@ -67,6 +68,29 @@ describe('a process that is asked for more than it takes on', () => {
     expect(statuses).toEqual([...Array<number>(15).fill(200), ...Array<number>(5).fill(401)])
     await idle()
     expect((await ask(org.viewer.authorization)).status).toBe(200)
+  })
+
+  it('lets a connection rest whose request it refused, and hears it again on that same connection', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    const askOn = async (): Promise<{ status: number | undefined; reused: boolean; ms: number }> => {
+      const began = performance.now()
+      const asking = request(`${server.address}/graphql`, { agent, method: 'POST', headers: { authorization: org.viewer.authorization, 'content-type': 'application/json' } }) // prettier-ignore
+      const answered = once(asking, 'response')
+      asking.end(viewer)
+      const [response] = (await answered) as [NodeJS.ReadableStream & { statusCode?: number }]
+      await once(response.resume(), 'end')
+      return { status: response.statusCode, reused: asking.reusedSocket, ms: performance.now() - began }
+    }
+    const held = await holdAll(20, {})
+    expect(await askOn()).toMatchObject({ status: 503, reused: false })
+    await Promise.all(held.map((finish) => finish()))
+    await idle()
+    const again = await askOn()
+    expect(again).toMatchObject({ status: 200, reused: true })
+    // What is left of a quarter of a second: only then is it read from again.
+    expect(again.ms).toBeGreaterThan(100)
+    expect(await askOn()).toMatchObject({ status: 200, reused: true })
+    agent.destroy()
   })
 
   it('keeps room for others when one organisation asks for everything', async () => {
