@@ -38,12 +38,13 @@ function refuse(response: ServerResponse): void {
   const requestId = randomUUID()
   const error = overloaded()
   // The event loop takes one new connection a round, and reads from all that stand: who comes again at once would keep
-  // others from being heard, so the connection stays, and is read from after a while.
+  // others from being heard, so the connection stays, and is read from after a while. When a response ends, what its request
+  // still sends is read and thrown away, which would wake the connection again, so it rests from after that.
   const { socket } = response
-  if (socket) {
-    socket.pause()
-    setTimeout(() => socket.resume(), restMs)
-  }
+  response.once('finish', () => {
+    setImmediate(() => socket?.pause())
+    setTimeout(() => socket?.resume(), restMs)
+  })
   response
     .writeHead(error.status, {
       ...securityHeaders,
