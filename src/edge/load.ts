@@ -17,6 +17,8 @@ const leastAtWork = 4
  * for want of allowance, say) is over before the loop could be found busy, and would stand in everybody's way each round.
  */
 const beginsPerRound = 2
+/** And how many while it is busy: somebody else's request meets one of a flood in each round, not two. */
+const beginsWhileBusy = 1
 /**
  * While requests are refused, two of different organisations begin in so many rounds. Each round takes one new connection,
  * and a round without work is short: so connections that come all at once are heard soon, even where each request is long.
@@ -45,6 +47,7 @@ export class Turns {
   #total = 0
   #width: number
   #refusing = false
+  #busy = false
 
   constructor(most: number) {
     this.#most = most
@@ -54,17 +57,18 @@ export class Turns {
   /** Hears which part of its time the event loop was at work, and whether requests were refused in it. */
   observe(utilization: number, refusing = false): void {
     this.#refusing = refusing
-    this.#width =
-      utilization >= busyFrom
-        ? Math.max(leastAtWork, Math.ceil(Math.min(this.#width, this.#total) / 2))
-        : Math.min(this.#most * 2, this.#width * 2)
+    this.#busy = utilization >= busyFrom
+    this.#width = this.#busy
+      ? Math.max(leastAtWork, Math.ceil(Math.min(this.#width, this.#total) / 2))
+      : Math.min(this.#most * 2, this.#width * 2)
     this.#serve()
   }
 
   #mayWork(tenant: string): boolean {
     const held = this.#atWork.get(tenant) ?? 0
     const begun = this.#begun.get(tenant) ?? 0
-    if (this.#refusing ? begun > 0 || this.#begun.size >= beginsWhileRefusing : begun >= beginsPerRound) return false
+    if (begun >= (this.#busy ? beginsWhileBusy : beginsPerRound)) return false
+    if (this.#refusing && (begun > 0 || this.#begun.size >= beginsWhileRefusing)) return false
     return held === 0 ? this.#total <= this.#width : this.#total < this.#width && held < this.#width / 2
   }
 
