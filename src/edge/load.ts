@@ -17,7 +17,7 @@ const leastAtWork = 4
  * for want of allowance, say) is over before the loop could be found busy, and would stand in everybody's way each round.
  */
 const beginsPerRound = 2
-/** And how many while it is busy: somebody else's request meets one of a flood in each round, not two. */
+/** And how many while it is busy, or requests are refused: somebody else's request meets one of a flood in each round, not two. */
 const beginsWhileBusy = 1
 /**
  * While requests are refused, two of different organisations begin in so many rounds. Each round takes one new connection,
@@ -67,8 +67,8 @@ export class Turns {
   #mayWork(tenant: string): boolean {
     const held = this.#atWork.get(tenant) ?? 0
     const begun = this.#begun.get(tenant) ?? 0
-    if (begun >= (this.#busy ? beginsWhileBusy : beginsPerRound)) return false
-    if (this.#refusing && (begun > 0 || this.#begun.size >= beginsWhileRefusing)) return false
+    if (begun >= (this.#busy || this.#refusing ? beginsWhileBusy : beginsPerRound)) return false
+    if (this.#refusing && this.#begun.size >= beginsWhileRefusing) return false
     return held === 0 ? this.#total <= this.#width : this.#total < this.#width && held < this.#width / 2
   }
 

@@ -58,6 +58,20 @@ describe('turns on the event loop', () => {
     for (const tenant of ['a', 'b', 'c', 'd', 'e']) expect(begun.indexOf(tenant)).toBeLessThan(12)
   })
 
+  it('begin one of an organisation in a round while the loop is busy', async () => {
+    const beginning = async (utilization: number): Promise<string[]> => {
+      const turns = new Turns(100)
+      const { begun, ask } = asking(turns)
+      turns.observe(utilization)
+      for (let n = 0; n < 4; n += 1) void ask('flood')
+      // What has its turn at once is told so before this round ends.
+      for (let n = 0; n < 5; n += 1) await Promise.resolve()
+      return [...begun]
+    }
+    expect(await beginning(0.2)).toEqual(['flood', 'flood'])
+    expect(await beginning(1)).toEqual(['flood'])
+  })
+
   it('begin a few in several rounds while requests are refused, so that new connections are heard between them', async () => {
     const turns = new Turns(100)
     const { begun, ask, rounds } = asking(turns)
