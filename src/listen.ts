@@ -7,6 +7,7 @@ import type { App } from './edge/app.ts'
 import { present } from './edge/failures.ts'
 import { securityHeaders } from './edge/headers.ts'
 import { overloaded } from './edge/load.ts'
+import { InFlight } from './kernel/inFlight.ts'
 
 export type Listening = {
   port: number
@@ -57,19 +58,21 @@ function refuse(response: ServerResponse): void {
 
 /** Puts the app behind an HTTP server whose every wait is bounded, and that stops without cutting a request. */
 export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: Config): Promise<Listening> {
-  const running = new Set<Promise<Response>>()
-  const open = new Set<ServerResponse>()
+  const running = new InFlight<symbol, Promise<Response>>()
+  const open = new InFlight<symbol, ServerResponse>()
   let stopping = false
   const adapter = createServerAdapter<{ req: IncomingMessage }>((request, { req }) => {
     const answer = app.fetch(request, { remoteAddress: req.socket.remoteAddress ?? null })
-    running.add(answer)
-    const done = (): unknown => running.delete(answer)
+    const key = Symbol()
+    running.set(key, answer)
+    const done = (): unknown => running.delete(key)
     answer.then(done, done)
     return answer
   })
   const server = createServer(limits, (request, response) => {
-    open.add(response)
-    response.once('close', () => open.delete(response))
+    const key = Symbol()
+    open.set(key, response)
+    response.once('close', () => open.delete(key))
     // Answered, and told that the connection ends with it.
     if (stopping) response.shouldKeepAlive = false
     if (streams.test(request.url ?? '')) return void adapter(request, response)
@@ -91,13 +94,13 @@ export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: C
     async stop() {
       app.drain()
       stopping = true
-      for (const response of open) response.shouldKeepAlive = false
+      for (const response of open.values()) response.shouldKeepAlive = false
       // `server.close` would end idle connections at once, under the request that a client is just sending on one.
       const closed = new Promise<void>((resolve) => Listener.prototype.close.call(server, () => resolve()))
       const timer = setTimeout(() => server.closeAllConnections(), shutdownTimeoutSeconds * 1000)
       const idle = setInterval(() => server.closeIdleConnections(), idleGraceMs)
       await closed
-      await Promise.allSettled(running)
+      await Promise.allSettled(running.values())
       clearInterval(idle)
       clearTimeout(timer)
       await app.close()

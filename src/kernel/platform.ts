@@ -33,10 +33,11 @@ const made = new WeakMap<Platform, Map<object, unknown>>()
 export function resource<T extends object>(make: (platform: Platform) => T): (platform: Platform) => T {
   const key = {}
   return (platform) => {
-    const all = made.get(platform) ?? new Map<object, unknown>()
-    made.set(platform, all)
-    if (!all.has(key)) all.set(key, make(platform))
-    return all.get(key) as T
+    let all = made.get(platform)
+    if (!all) made.set(platform, (all = new Map<object, unknown>()))
+    let one = all.get(key) as T | undefined
+    if (!one) all.set(key, (one = make(platform)))
+    return one
   }
 }
 

@@ -1,3 +1,5 @@
+import { InFlight } from './inFlight.ts'
+
 const nothing = (): void => undefined
 
 /**
@@ -6,8 +8,8 @@ const nothing = (): void => undefined
  * depends on, and whose it is.
  */
 export class Sharing<Answer> {
-  readonly #underWay = new Map<string, Promise<void>>()
-  readonly #next = new Map<string, Promise<Answer>>()
+  readonly #underWay = new InFlight<string, Promise<void>>()
+  readonly #next = new InFlight<string, Promise<Answer>>()
 
   ask(key: string, question: () => Promise<Answer>): Promise<Answer> {
     const next = this.#next.get(key)
@@ -27,7 +29,7 @@ export class Sharing<Answer> {
     const over = answer.then(nothing, nothing)
     this.#underWay.set(key, over)
     void over.then(() => {
-      if (!this.#next.has(key)) this.#underWay.delete(key)
+      if (!this.#next.get(key)) this.#underWay.delete(key)
     })
     return answer
   }

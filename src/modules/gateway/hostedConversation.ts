@@ -1,4 +1,5 @@
 import { SUBSCRIPTION_ID_META_KEY } from '@modelcontextprotocol/client'
+import { InFlight } from '../../kernel/inFlight.ts'
 import { methodNotFound } from './relayErrors.ts'
 import type { Json } from './types.ts'
 import { upstreamError } from './upstreamErrors.ts'
@@ -24,7 +25,7 @@ const listening = 'subscriptions/listen'
  */
 export class Conversation {
   readonly #process: Process
-  readonly #flights = new Map<number, Flight & { method: string }>()
+  readonly #flights = new InFlight<number, Flight & { method: string }>()
   /** Requests of the process that somebody is answering. */
   readonly #questions = new Set<string | number>()
   readonly #listeners = new Set<(message: object) => void>()

@@ -27,11 +27,10 @@ function totals(batch: readonly Waiting[]) {
     known.max_duration_ms = Math.max(known.max_duration_ms, total.max_duration_ms)
   }
   // In one order everywhere, so that two instances never wait for each other's rows crosswise.
-  return [...rows.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
+  return [...rows.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => ({ id: uuidv7(), ...row }))
 }
 
 const totalOf = ({ passage, startedAt, tool, method, status, durationMs }: CallRecord) => ({
-  id: uuidv7(),
   org_id: passage.orgId,
   day: startedAt.toISOString().slice(0, 10),
   service_slug: passage.serviceSlug,

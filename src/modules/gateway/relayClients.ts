@@ -1,6 +1,7 @@
 import type { ClientCapabilities, LoggingLevel } from '@modelcontextprotocol/client'
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import { InFlight } from '../../kernel/inFlight.ts'
 import type { Place } from './place.ts'
 import type { Resumable } from './relayResumption.ts'
 import type { Json } from './types.ts'
@@ -53,7 +54,7 @@ export type ClientMemory = {
   /** Resources that the client wants to hear about, with what ends it. */
   watched: Map<string, () => void>
   /** Requests at work, by their JSON-RPC id, to be cancelled by a later message. */
-  running: Map<string | number, AbortController>
+  running: InFlight<string | number, AbortController>
   /** What the client was asked, by our id of the question. */
   waiting: Map<string, Waiting>
   /** Streams that can be taken up again. */
@@ -73,7 +74,7 @@ export class ClientMemories {
     const memory = this.#memories.get(key) ?? {
       logLevel: undefined,
       watched: new Map(),
-      running: new Map(),
+      running: new InFlight(),
       waiting: new Map(),
       streams: new Map(),
     }

@@ -72,21 +72,21 @@ async function single(legacy: Legacy, client: Client, request: Request, body: un
   if (!mayStream && !/application\/(json|\*)/.test(accept))
     return failed(406, -32000, 'Not Acceptable: Client must accept both application/json and text/event-stream')
   if (message.method === 'initialize') return initialize(legacy, message)
-  const gone = new AbortController()
+  const call = new AbortController()
   if (mayStream && client.memory && client.session?.version === resumableSince)
     return resumably(
       client.memory.streams,
-      (send, interrupt) => answer(legacy, client, message, gone.signal, send, interrupt),
+      (send, interrupt) => answer(legacy, client, message, call, send, interrupt),
       {
         signal: request.signal,
-        abandon: () => gone.abort(),
+        abandon: () => call.abort(),
         atOnce: accept.trimStart().startsWith('text/event-stream'),
       },
     )
-  const unfollow = following(gone, request.signal)
+  const unfollow = following(call, request.signal)
   return lazily(
-    (send) => answer(legacy, client, message, gone.signal, send).finally(unfollow),
-    () => gone.abort(),
+    (send) => answer(legacy, client, message, call, send).finally(unfollow),
+    () => call.abort(),
     mayStream,
   )
 }
@@ -101,9 +101,12 @@ async function batch(legacy: Legacy, client: Client, request: Request, body: rea
   for (const message of messages) if (!isRequest(message)) take(client, message)
   const requests = messages.filter(isRequest)
   if (requests.length === 0) return accepted()
-  return Response.json(
-    await Promise.all(requests.map((each) => answer(legacy, client, each, request.signal, undefined))),
-  )
+  const answers = requests.map((each) => {
+    const call = new AbortController()
+    const unfollow = following(call, request.signal)
+    return answer(legacy, client, each, call, undefined).finally(unfollow)
+  })
+  return Response.json(await Promise.all(answers))
 }
 
 const isRequest = (message: Incoming): message is Extract<Incoming, { id: string | number; method: string }> =>
@@ -144,20 +147,17 @@ async function answer(
   legacy: Legacy,
   client: Client,
   { id: messageId, method, params = {} }: JSONRPCRequest,
-  left: AbortSignal,
+  call: AbortController,
   send: ((message: object) => void) | undefined,
   interrupt?: (retryMs: number) => void,
 ): Promise<object> {
-  const cancelled = new AbortController()
-  const unfollow = following(cancelled, left)
-  client.memory?.running.set(messageId, cancelled)
+  client.memory?.running.set(messageId, call)
   try {
-    const result = await perform(legacy, client, method, params, cancelled.signal, send, interrupt)
+    const result = await perform(legacy, client, method, params, call.signal, send, interrupt)
     return { jsonrpc: '2.0', id: messageId, result: withoutModernTerms(result) }
   } catch (error) {
     return { jsonrpc: '2.0', id: messageId, error: wireError(error, legacy.requestId) }
   } finally {
-    unfollow()
     client.memory?.running.delete(messageId)
   }
 }

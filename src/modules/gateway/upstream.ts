@@ -22,6 +22,8 @@ type Entry = {
   key: string
   target: string
   opening: Promise<Connection>
+  /** Once it is open. */
+  connection: Connection | undefined
   users: number
   idle: NodeJS.Timeout | undefined
   retired: boolean
@@ -129,7 +131,7 @@ export class UpstreamPool {
     entry.users++
     clearTimeout(entry.idle)
     try {
-      return await work(await abandonable(entry.opening, signal))
+      return await work(entry.connection ?? (await abandonable(entry.opening, signal)))
     } catch (error) {
       if (isOutdated(error)) this.#verdicts.forget(target.key)
       if (isOutdated(error) || error instanceof SessionExpired) this.#retire(entry)
@@ -152,10 +154,21 @@ export class UpstreamPool {
     }
     this.#makeRoom()
     const opening = this.#breakers.run(upstreamOf(target), () => this.#open(target, capabilities, plan))
-    const entry: Entry = { key, target: target.key, opening, users: 0, idle: undefined, retired: false }
+    const entry: Entry = {
+      key,
+      target: target.key,
+      opening,
+      connection: undefined,
+      users: 0,
+      idle: undefined,
+      retired: false,
+    }
     this.#entries.set(key, entry)
     opening.then(
-      ({ session }) => this.#refile(entry, keyOf(target, session.era, capabilities, caller.who)),
+      (connection) => {
+        entry.connection = connection
+        this.#refile(entry, keyOf(target, connection.session.era, capabilities, caller.who))
+      },
       // A failed opening is not kept: the next caller tries anew.
       () => this.#remove(entry),
     )

@@ -12,6 +12,7 @@ import {
   type PriorDiscovery,
   type ServerCapabilities,
 } from '@modelcontextprotocol/client'
+import { InFlight } from '../../kernel/inFlight.ts'
 import { louder } from './relayLogging.ts'
 import type { Fetch, GatewayLimits, Json, Send, UpstreamTarget } from './types.ts'
 import { abandonable, Deadline, wait } from './upstreamDeadline.ts'
@@ -73,7 +74,7 @@ export class UpstreamSession {
   readonly #transport: StreamableHTTPClientTransport
   readonly #link: Link
   readonly #options: SessionOptions
-  readonly #flights = new Map<number, Flight>()
+  readonly #flights = new InFlight<number, Flight>()
   readonly #watches = new Shared()
   readonly #listeners = new Set<(event: ChangeEvent) => void>()
   #level: LoggingLevel | undefined
