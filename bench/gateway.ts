@@ -11,16 +11,20 @@ import { cpus, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { settle } from '../test/conformance/site.ts'
 import { root, start } from '../test/harness/process.ts'
+import { median } from './measure.ts'
+import { promisesTable, type Promised } from './report.ts'
 
 type Era = 'legacy' | 'modern'
 type Target = { url: URL; headers: Record<string, string> }
-type Measured = { p50: number; p99: number; perSecond: number }
+type Slice = { p50: number; p99: number; perSecond: number }
 
 const eras: Era[] = ['legacy', 'modern']
-const concurrencies = [1, 8, 32]
-const sliceMs = Number(process.env['BENCH_SLICE_MS'] ?? 2000)
-const slices = 3
-const warmUpMs = sliceMs * 5
+/** The concurrency of the most throughput. */
+const most = 32
+const concurrencies = [1, 8, most]
+const sliceMs = Number(process.env['BENCH_SLICE_MS'] ?? 1000)
+const rounds = 7
+const warmUpMs = sliceMs * 10
 let n = 0
 
 async function pin(pid: number, core: number): Promise<boolean> {
@@ -83,12 +87,7 @@ async function connected(agent: Agent, era: Era, target: Target): Promise<Target
   return { ...target, headers }
 }
 
-async function slice(
-  era: Era,
-  target: Target,
-  concurrency: number,
-  lastsMs = sliceMs,
-): Promise<{ times: number[]; ms: number }> {
+async function slice(era: Era, target: Target, concurrency: number, lastsMs = sliceMs): Promise<Slice> {
   const agent = new Agent({ keepAlive: true, maxSockets: concurrency })
   const at = await connected(agent, era, target)
   const times: number[] = []
@@ -106,29 +105,35 @@ async function slice(
   }
   await Promise.all(Array.from({ length: concurrency }, worker))
   agent.destroy()
-  return { times, ms: performance.now() - began }
+  const perSecond = (times.length / (performance.now() - began)) * 1000
+  times.sort((x, y) => x - y)
+  return { p50: percentile(times, 0.5), p99: percentile(times, 0.99), perSecond }
 }
 
 const percentile = (sorted: readonly number[], share: number): number =>
   sorted[Math.floor(sorted.length * share)] ?? NaN
 
-/** Slices of both sides in turn, so that whatever else the machine does meets both. */
-async function compare(era: Era, direct: Target, through: Target, concurrency: number): Promise<[Measured, Measured]> {
-  const all = [direct, through].map((target) => ({ target, times: [] as number[], ms: 0 }))
-  for (let round = -1; round < slices; round++)
-    for (const side of all) {
-      const { times, ms } = await slice(era, side.target, concurrency)
-      if (round < 0) continue // warming up
-      side.times.push(...times)
-      side.ms += ms
-    }
-  const [a, b] = all.map(({ times, ms }): Measured => {
-    const sorted = times.sort((x, y) => x - y)
-    return { p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99), perSecond: (sorted.length / ms) * 1000 }
-  })
-  if (!a || !b) throw new Error('two sides')
-  return [a, b]
+type Compared = { direct: Slice; through: Slice }
+
+/**
+ * Slices of both sides in turn, each other round backwards, so that whatever else the machine does meets both; what compares
+ * them is taken within a round.
+ */
+async function compare(era: Era, direct: Target, through: Target, concurrency: number): Promise<Compared[]> {
+  const compared: Compared[] = []
+  for (let round = -1; round < rounds; round++) {
+    const first = await slice(era, round % 2 ? direct : through, concurrency)
+    const second = await slice(era, round % 2 ? through : direct, concurrency)
+    if (round < 0) continue // warming up
+    compared.push(round % 2 ? { direct: first, through: second } : { direct: second, through: first })
+  }
+  return compared
 }
+
+const of = (compared: readonly Compared[], figure: (one: Compared) => number): number => median(compared.map(figure))
+const added = (compared: readonly Compared[]): number => of(compared, ({ direct, through }) => through.p50 - direct.p50)
+const share = (compared: readonly Compared[]): number =>
+  of(compared, ({ direct, through }) => through.perSecond / direct.perSecond)
 
 const directory = await mkdtemp(join(tmpdir(), 'mcp-bench-'))
 const database = process.env['TEST_DATABASE_URL']
@@ -150,6 +155,7 @@ const say = (line: string): void => {
   lines.push(line)
   process.stdout.write(`${line}\n`)
 }
+const promises: Promised[] = []
 say('| Era | c | direct p50 | through p50 | added p50 | through p99 | direct/s | through/s | share |')
 say('| --- | --- | --- | --- | --- | --- | --- | --- | --- |')
 for (const era of eras) {
@@ -161,23 +167,42 @@ for (const era of eras) {
   // Until both have run each of their ways often enough to be compiled for it.
   for (const target of [direct, through]) await slice(era, target, 8, warmUpMs)
   for (const concurrency of concurrencies) {
-    const [a, b] = await compare(era, direct, through, concurrency)
+    const compared = await compare(era, direct, through, concurrency)
     const ms = (value: number): string => `${value.toFixed(2)} ms`
-    say(
-      `| ${era} | ${concurrency} | ${ms(a.p50)} | ${ms(b.p50)} | ${ms(b.p50 - a.p50)} | ${ms(b.p99)} | ${a.perSecond.toFixed(0)} | ${b.perSecond.toFixed(0)} | ${((b.perSecond / a.perSecond) * 100).toFixed(0)}% |`,
-    )
+    const cells = [
+      era,
+      concurrency,
+      ms(of(compared, (one) => one.direct.p50)),
+      ms(of(compared, (one) => one.through.p50)),
+      ms(added(compared)),
+      ms(of(compared, (one) => one.through.p99)),
+      of(compared, (one) => one.direct.perSecond).toFixed(0),
+      of(compared, (one) => one.through.perSecond).toFixed(0),
+      `${(share(compared) * 100).toFixed(0)}%`,
+    ]
+    say(`| ${cells.join(' | ')} |`)
+    if (concurrency === 1)
+      promises.push({ what: `${era}: ms added at c = 1`, value: added(compared), bound: 2, atMost: true })
+    if (concurrency === most)
+      promises.push({
+        what: `${era}: share of the direct throughput at c = ${most}`,
+        value: share(compared),
+        bound: 0.4,
+      })
   }
   upstream.stop()
 }
+const kept = promisesTable(promises, 'median over the rounds')
+process.stdout.write(`\n${kept}\n`)
 await platform.stop()
 await rm(directory, { recursive: true })
 const [{ model } = { model: 'unknown' }] = cpus()
 const facts = [
   `${new Date().toISOString()}, Node ${process.version}, ${model}, ${cpus().length} cores, load ${loadavg()[0]?.toFixed(1)}`,
-  `${database ? 'PostgreSQL' : 'embedded database'}; ${pinned ? 'platform and upstream on a core each, the client on either' : 'nothing pinned'}; medians over ${slices} slices of ${sliceMs} ms, in turns.`,
+  `${database ? 'PostgreSQL' : 'embedded database'}; ${pinned ? 'platform and upstream on a core each, the client on either' : 'nothing pinned'}; medians over ${rounds} rounds of slices of ${sliceMs} ms, in turns.`,
 ]
 await mkdir(join(root, 'bench/results'), { recursive: true })
 await writeFile(
   join(root, 'bench/results/gateway.md'),
-  `# The gateway’s cost\n\n${facts.join('\n\n')}\n\n${lines.join('\n')}\n`,
+  `# The gateway’s cost\n\n${facts.join('\n\n')}\n\n${lines.join('\n')}\n\n${kept}\n`,
 )

@@ -5,10 +5,21 @@ import { join } from 'node:path'
 import { median, type Measured } from './measure.ts'
 import { root } from './servers.ts'
 
-/** A promise of the hot path: what was measured, and the bound that it is held to. */
+/** A promise: what was measured, and the bound that it is held to. */
 export type Promised = { what: string; value: number; bound: number; atMost?: boolean }
 
 const holds = ({ value, bound, atMost }: Promised): boolean => (atMost ? value <= bound : value >= bound)
+
+/** `how` says what of several measurements the figures are. */
+export const promisesTable = (promises: readonly Promised[], how: string): string =>
+  [
+    `| Promise (${how}) | Bound | Measured | Holds |`,
+    '| --- | ---: | ---: | --- |',
+    ...promises.map(
+      (each) =>
+        `| ${each.what} | ${each.atMost ? '≤' : '≥'} ${each.bound.toFixed(2)} | ${each.value.toFixed(2)} | ${holds(each) ? 'yes' : '**no**'} |`,
+    ),
+  ].join('\n')
 
 export const machine = (postgres: string, peers: string): string[] => {
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root }).toString().trim()
@@ -63,10 +74,6 @@ export async function report(
 ): Promise<string> {
   const directory = join(root, 'bench/results')
   await mkdir(directory, { recursive: true })
-  const promised = promises.map(
-    (each) =>
-      `| ${each.what} | ${each.atMost ? '≤' : '≥'} ${each.bound.toFixed(2)} | ${each.value.toFixed(2)} | ${holds(each) ? 'yes' : '**no**'} |`,
-  )
   const text = [
     '# The hot path, measured',
     '',
@@ -76,9 +83,7 @@ export async function report(
     '',
     table(measured, base),
     '',
-    '| Promise (median of the ratios within each round) | Bound | Measured | Holds |',
-    '| --- | ---: | ---: | --- |',
-    ...promised,
+    promisesTable(promises, 'median of the ratios within each round'),
     '',
   ].join('\n')
   await writeFile(join(directory, `${name}.md`), text)

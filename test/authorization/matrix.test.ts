@@ -350,7 +350,7 @@ function rehearse(): { on: boolean; undone: boolean } {
   const statement = database.statement.bind(database)
   database.statement = <Row>(actor: Actor, text: Sql): Promise<Row[]> =>
     state.on && /\bINSERT\b/.test(text.text)
-      ? database.transact(actor, (tx) => tx.$executeRaw(text).then(() => []))
+      ? database.transact(actor, (tx) => tx.$executeRawUnsafe(text.text, ...text.values).then(() => []))
       : statement<Row>(actor, text)
   return state
 }

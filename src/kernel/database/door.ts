@@ -16,9 +16,20 @@ import type { Server } from './server.ts'
 /** Typed access to the rows that one actor may see or change. */
 export type Tx = Prisma.TransactionClient
 
-/** A statement of our own, for `Database.statement`: what stands in `${…}` travels as a parameter, another `sql` as its text. */
-export const { sql } = Prisma
-export type Sql = Prisma.Sql
+type Parameter = string | number | boolean | Date | null | readonly string[]
+
+/** A statement of our own, for `Database.statement`. */
+export type Sql = { readonly text: string; readonly values: readonly Parameter[] }
+
+// One text a place in the source: to put it together, and hash it, at every call is a noticeable part of one.
+const texts = new WeakMap<TemplateStringsArray, string>()
+
+/** What stands in `${…}` travels as a parameter, never as text. */
+export function sql(strings: TemplateStringsArray, ...values: readonly Parameter[]): Sql {
+  let text = texts.get(strings)
+  if (text === undefined) texts.set(strings, (text = strings.reduce((all, next, i) => `${all}$${i}${next}`)))
+  return { text, values }
+}
 
 /** A reader that stays open for a request. Each statement is one round trip, identity included, and its own snapshot. */
 export type Reader = {

@@ -24,7 +24,7 @@ export type Work = {
 }
 
 /** What Prisma's adapter sends as a query. */
-export type Query = { text: string; values: unknown[]; types?: CustomTypesConfig }
+export type Query = { text: string; values: readonly unknown[]; types?: CustomTypesConfig }
 
 const nothing: StatementResult = { fields: [], rows: [], rowCount: 0, command: '' }
 

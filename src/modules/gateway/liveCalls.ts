@@ -1,11 +1,10 @@
 import { z } from 'zod'
-import { sql, type Sql } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
 
 /** A row of the request log that has just been written. */
 export type LoggedCall = { id: string; orgId: string }
 
-const channel = 'mcp_calls'
+export const liveCallsChannel = 'mcp_calls'
 // A notification holds less than 8000 bytes.
 const idsAtOnce = 150
 
@@ -20,13 +19,11 @@ function* messages(rows: readonly LoggedCall[]): Generator<Message> {
 }
 
 /**
- * What tells every instance which rows were written, to be sent by the statement that writes them, so that it is heard when
- * they can be read and not otherwise. Only ids travel: whoever listens reads the rows as themselves.
+ * What tells every instance which rows were written, to be sent on `liveCallsChannel` by the statement that writes them, so
+ * that it is heard when they can be read and not otherwise. Only ids travel: whoever listens reads the rows as themselves.
  */
-export const announcements = ({ database }: Platform, rows: readonly LoggedCall[]): Sql => {
-  const texts = database.announces ? [...messages(rows)].map((each) => JSON.stringify(each)) : []
-  return sql`SELECT pg_notify(${channel}::text, message) FROM unnest(${texts}::text[]) message`
-}
+export const announcements = ({ database }: Platform, rows: readonly LoggedCall[]): string[] =>
+  database.announces ? Array.from(messages(rows), (each) => JSON.stringify(each)) : []
 
 /** The same where there is no other instance, after the commit. */
 export function deliver(platform: Platform, rows: readonly LoggedCall[]): void {
@@ -74,7 +71,7 @@ class LiveCalls {
 
   async #listen(): Promise<void> {
     if (!this.#platform.database.announces) return
-    this.#listening ??= this.#platform.database.listen(channel, (text) => {
+    this.#listening ??= this.#platform.database.listen(liveCallsChannel, (text) => {
       const { success, data } = message.safeParse(JSON.parse(text))
       if (success) this.take(data)
     })

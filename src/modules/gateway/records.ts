@@ -2,7 +2,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { system } from '../../kernel/actor.ts'
 import { sql, type Sql } from '../../kernel/database/door.ts'
 import { resource, type Platform } from '../../kernel/platform.ts'
-import { announcements, deliver, type LoggedCall } from './liveCalls.ts'
+import { announcements, deliver, liveCallsChannel, type LoggedCall } from './liveCalls.ts'
 import { redact, storable } from './redaction.ts'
 import type { CallRecord } from './types.ts'
 
@@ -78,7 +78,7 @@ function statement(platform: Platform, batch: readonly Waiting[]): { text: Sql; 
         calls = u.calls + excluded.calls, errors = u.errors + excluded.errors,
         total_duration_ms = u.total_duration_ms + excluded.total_duration_ms,
         max_duration_ms = greatest(u.max_duration_ms, excluded.max_duration_ms)
-    ) ${announcements(platform, logged)}`
+    ) SELECT pg_notify(${liveCallsChannel}, message) FROM unnest(${announcements(platform, logged)}::text[]) message`
   return { text, logged }
 }
 
