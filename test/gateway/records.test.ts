@@ -57,6 +57,20 @@ describe('the request log', () => {
     expect(await log(org.admin, `userId: "${org.developer.userId}"`)).toHaveLength(hostile.length)
   })
 
+  it('keeps no part of a secret, wherever a long text is cut', async () => {
+    const secret = `ghp_${'s3cr3t'.repeat(6)}`
+    const text = (pad: number): string => `${'x'.repeat(pad)} ${`${secret} `.repeat(60)}`
+    const careless = await seedOrganization(world)
+    await createService(world, careless.admin, { slug: 'shifty', endpoint: shifty.url })
+    await Promise.all(Array.from({ length: secret.length + 1 }, (_, pad) => say(text(pad), careless.developer, world, careless.slug))) // prettier-ignore
+    const kept = (await log(careless.admin)).map((row: any) => row.arguments.text)
+    expect(kept).toHaveLength(secret.length + 1)
+    for (const each of kept) {
+      expect(each).toMatch(/^x* \*\*\*\* .*…$/)
+      expect(each).not.toContain('ghp')
+    }
+  })
+
   it('adds up to the usage, by day, service, tool, user and how calls ended', async () => {
     await rpc('{"name":"absent"}', org.developer)
     await rpc('{"name":"echo","arguments":{}}', org.developer)

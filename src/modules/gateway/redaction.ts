@@ -12,10 +12,17 @@ const maxDepth = 8
 const maxItems = 50
 const maxText = 500
 
+/** How much of a text is looked through, and how much of its end is given up where a word is cut: half a secret has no form to be known by. */
+const maxRead = 2000
+const maxCut = 200
+
+const beginning = (text: string): string =>
+  text.slice(0, maxRead - maxCut) + text.slice(maxRead - maxCut, maxRead).replace(/[\w.~+/=-]+$/, '')
+
 const redactText = (text: string): string => {
-  const bounded = text.length > maxText * 4 ? text.slice(0, maxText * 4) : text
-  const clean = bounded.replace(secretValue, mask).replace(email, '$1***@$2')
-  return clean.length > maxText ? `${storable(clean)}…` : storable(clean)
+  const long = text.length > maxRead
+  const clean = (long ? beginning(text) : text).replace(secretValue, mask).replace(email, '$1***@$2')
+  return long || clean.length > maxText ? `${storable(clean)}…` : storable(clean)
 }
 
 // NUL, which no text of the database can hold, and halves of surrogate pairs, which no UTF-8 can: also those that cutting leaves.
