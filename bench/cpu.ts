@@ -22,10 +22,19 @@ export async function openCpuMeter(serverUrl: string, databases: string) {
     const { rows } = await client.query<{ pid: number }>('SELECT pid FROM pg_stat_activity WHERE datname LIKE $1', [databases]) // prettier-ignore
     return rows.map(({ pid }) => pid)
   }
-  const sum = async (pids: readonly number[]): Promise<number> =>
-    (await Promise.all(pids.map(ticksOf))).reduce((total, ticks) => total + ticks, 0) * msPerTick
+  // By backend, since one that ends takes its time with it.
+  const seen = new Map<number, number>()
+  let spent = 0
+  async function postgres(): Promise<number> {
+    for (const pid of await backends()) {
+      const ticks = await ticksOf(pid)
+      spent += Math.max(0, ticks - (seen.get(pid) ?? 0))
+      seen.set(pid, ticks)
+    }
+    return spent * msPerTick
+  }
   return {
-    read: async (pid: number) => ({ process: await sum([pid]), postgres: await sum(await backends()) }),
+    read: async (pid: number) => ({ process: (await ticksOf(pid)) * msPerTick, postgres: await postgres() }),
     close: () => client.end(),
   }
 }
