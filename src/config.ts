@@ -213,7 +213,7 @@ export const settings = z.object({
     .max(100_000)
     .default(500)
     .describe(
-      'Requests that one process works on at once; what comes beyond is told to come back (503). MCP streams do not count.',
+      'Requests that one process works on at once; what comes beyond is told to come back (503). An MCP call counts until it waits for its upstream.',
     ),
   MAX_EVENT_LOOP_DELAY_MS: z.coerce
     .number()

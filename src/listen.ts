@@ -25,25 +25,25 @@ const limits = {
   connectionsCheckingInterval: 2_000,
 }
 
-/** What does not count as work in hand: streams that stay open, which the gateway bounds, and the questions of a balancer. */
-const streams = /^\/(mcp\/|healthz$|readyz$)/
+/** What is answered however much there is to do: the questions of a balancer. */
+const questions = /^\/(healthz|readyz)$/
+/** What says by itself when it is work in hand: an MCP stream stays open when there is nothing to do. */
+const streams = /^\/mcp\//
 
 /** How long a connection may lie idle in a stop: its client may have sent a request that has not arrived. */
 const idleGraceMs = 500
 
-/** How long a connection is not read from whose request was refused for load. */
-const restMs = 250
-
 /** The cheapest answer there is, since it is given when there is no time for any other. */
-function refuse(response: ServerResponse): void {
+function refuse(response: ServerResponse, restMs: number): void {
   const requestId = randomUUID()
   const error = overloaded()
   // The event loop takes one new connection a round, and reads from all that stand: who comes again at once would keep
   // others from being heard, so the connection stays, and is read from after a while. When a response ends, what its request
-  // still sends is read and thrown away, which would wake the connection again, so it rests from after that.
+  // still sends is read and thrown away, which would wake the connection again, so it rests from after that; and no later,
+  // since a round may read from a connection many times.
   const { socket } = response
-  response.once('finish', () => {
-    setImmediate(() => socket?.pause())
+  response.req.once('close', () => {
+    socket?.pause()
     setTimeout(() => socket?.resume(), restMs)
   })
   response
@@ -75,11 +75,16 @@ export async function listen(app: App, { host, port, shutdownTimeoutSeconds }: C
     response.once('close', () => open.delete(key))
     // Answered, and told that the connection ends with it.
     if (stopping) response.shouldKeepAlive = false
-    if (streams.test(request.url ?? '')) return void adapter(request, response)
-    if (!app.load.begin()) return refuse(response)
-    response.once('close', () => app.load.end())
+    const url = request.url ?? ''
+    if (questions.test(url)) return void adapter(request, response)
+    if (!app.load.hasRoom()) return refuse(response, app.load.restMs)
+    if (!streams.test(url)) {
+      app.load.begin()
+      response.once('close', () => app.load.end())
+    }
     void adapter(request, response)
   })
+  server.on('connection', () => app.load.connected())
   server.maxRequestsPerSocket = 10_000
   server.maxConnections = 10_000
   await new Promise<void>((resolve, reject) => {

@@ -20,7 +20,7 @@ import { createGraphiql } from './graphiql.ts'
 import { secure } from './headers.ts'
 import { leakReport } from './leakReports.ts'
 import { load } from './load.ts'
-import { admitted, charge, chargeMore, limitFields, mcpCallCost } from './limits.ts'
+import { admitted, charge, chargeMore, limitFields, mcpCallCost, tenantOf } from './limits.ts'
 import { originReader } from './origin.ts'
 import { serviceConnectionPage } from './serviceConnection.ts'
 import { assertOwnOrigin, challenge, mcpPath, resourceMetadata, type McpPath } from './protectedResource.ts'
@@ -81,11 +81,21 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
   async function mcp({ request, origin }: Route, endpoint: McpPath): Promise<Response> {
     only(request, 'GET', 'POST', 'DELETE')
     assertOwnOrigin(platform.publicUrl, request)
-    const { at, actor } = await arrive({ request, origin }, endpoint)
+    const { at, actor } = await arriving(() => arrive({ request, origin }, endpoint))
     const text = request.method === 'POST' ? await readBody(request, config.bodyLimitBytes) : ''
     return gateway(platform).handle(at, request, text, {
       charge: (messages) => chargeMore(platform, actor, messages, mcpCallCost),
     })
+  }
+
+  /** An MCP request is work in hand until its way is found; what it then waits for, an upstream or news, is not ours to do. */
+  async function arriving<T>(work: () => Promise<T>): Promise<T> {
+    load(platform).begin()
+    try {
+      return await work()
+    } finally {
+      load(platform).end()
+    }
   }
 
   /** A key that this instance knows is confirmed by the statement that finds its service, and needs none before. */
@@ -93,12 +103,18 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
     const known = recall(platform, headers, origin)
     if (known && endpoint.service && (await mayEnter(known, endpoint)))
       try {
-        return await place(await admitted(platform, origin, Promise.resolve(known)), endpoint)
+        return await place(await inRound(admitted(platform, origin, Promise.resolve(known))), endpoint)
       } catch (error) {
         if (!(error instanceof AppError) || error.code !== 'UNAUTHENTICATED') throw error
       }
     if (known) forget(platform, headers)
-    return place(await admitted(platform, origin, authenticate(platform, headers, origin)), endpoint)
+    return place(await inRound(admitted(platform, origin, authenticate(platform, headers, origin))), endpoint)
+  }
+
+  async function inRound(admission: Promise<Actor>): Promise<Actor> {
+    const actor = await admission
+    await load(platform).round(tenantOf(actor))
+    return actor
   }
 
   const mayEnter = async (actor: Member, { organization }: McpPath): Promise<boolean> =>

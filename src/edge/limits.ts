@@ -61,7 +61,8 @@ async function chargeKey(
     await spend(keys(platform), origin, credentialId, requests, limits.requestsPerMinute)
 }
 
-const tenantOf = (actor: Actor): string => (isMember(actor) ? actor.orgId : sourceOf(actor.origin))
+/** Whose share of the process a request comes out of. */
+export const tenantOf = (actor: Actor): string => (isMember(actor) ? actor.orgId : sourceOf(actor.origin))
 
 /** Lets a request in when it is its organisation's turn, for work that is the process's own and not a wait for others. */
 export async function admittedInTurn(

@@ -1,10 +1,12 @@
-import { monitorEventLoopDelay, performance, type IntervalHistogram } from 'node:perf_hooks'
+import { performance } from 'node:perf_hooks'
 import type { Origin } from '../kernel/actor.ts'
 import { AppError } from '../kernel/errors.ts'
 import { metrics } from '../kernel/metrics.ts'
 import { resource, type Platform } from '../kernel/platform.ts'
+import { Rounds } from './rounds.ts'
 
 const lookEveryMs = 250
+const tickEveryMs = 20
 const shareEveryMs = 100
 /** From this part of its time on the event loop is busy, and more work at once makes nothing faster. */
 const busyFrom = 0.9
@@ -25,6 +27,15 @@ const beginsWhileBusy = 1
  */
 const roundsWhileRefusing = 4
 const beginsWhileRefusing = 2
+/** As many rounds as that where they are short: what makes them long are the refusals themselves, and work is to go on beside them. */
+const longestRoundsMs = 50
+/** MCP calls that begin in one round: as many as a burst of one client, and some milliseconds of work. */
+const callsPerRound = { wide: 32, narrow: 0.5, each: 1 }
+/** Of a connection that was refused, and what it grows by with each millisecond that the event loop is late beyond a few. */
+const shortestRestMs = 250
+const longestRestMs = 5000
+const restPerDelay = 4
+const toleratedDelayMs = 100
 /** Requests that may be in work however slow the event loop is, so that one that only just woke up serves somebody. */
 const alwaysAdmitted = 16
 
@@ -79,9 +90,9 @@ export class Turns {
     this.#begun.set(tenant, (this.#begun.get(tenant) ?? 0) + 1)
   }
 
-  #endRound(rounds: number): void {
+  #endRound(rounds: number, began = performance.now()): void {
     setImmediate(() => {
-      if (rounds > 1) return this.#endRound(rounds - 1)
+      if (rounds > 1 && performance.now() - began < longestRoundsMs) return this.#endRound(rounds - 1, began)
       this.#begun.clear()
       this.#serve()
     })
@@ -127,12 +138,13 @@ class Load {
   readonly #platform: Platform
   readonly #limit: number
   readonly #longestDelayMs: number
-  readonly #delays: IntervalHistogram
+  readonly #ticking: NodeJS.Timeout
   readonly #timer: NodeJS.Timeout
   readonly #tenants = new Map<string, number>()
   readonly #tenantOf = new WeakMap<Origin, string>()
   readonly #turns: Turns
   readonly #turnOf = new Map<Origin, { tenant: string; since: number }>()
+  readonly #rounds: Rounds
   readonly #sharing: NodeJS.Timeout
   #inFlight = 0
   #delayMs = 0
@@ -142,13 +154,20 @@ class Load {
     this.#platform = platform
     this.#limit = platform.config.maxRequestsInFlight
     this.#longestDelayMs = platform.config.maxEventLoopDelayMs
-    this.#delays = monitorEventLoopDelay({ resolution: 20 })
-    this.#delays.enable()
+    // Node's own histogram forgets its last tick when it is reset, and so knows nothing of rounds that last as long as a look.
+    let [ticked, late, ticks] = [performance.now(), 0, 0]
+    this.#ticking = setInterval(() => {
+      const now = performance.now()
+      late += Math.max(0, now - ticked - tickEveryMs)
+      ticks += 1
+      ticked = now
+    }, tickEveryMs).unref()
     this.#timer = setInterval(() => {
-      this.#delayMs = this.#delays.count > 0 ? this.#delays.mean / 1e6 - 20 : 0
-      this.#delays.reset()
+      if (ticks > 0) this.#delayMs = late / ticks
+      late = ticks = 0
     }, lookEveryMs).unref()
     this.#turns = new Turns(this.#limit)
+    this.#rounds = new Rounds({ ...callsPerRound, longest: this.#limit })
     let last = performance.eventLoopUtilization()
     this.#sharing = setInterval(() => {
       for (const [origin, { since }] of this.#turnOf)
@@ -164,20 +183,40 @@ class Load {
     return this.#inFlight
   }
 
-  /** Takes a request on, or says that it cannot. Whoever is taken on is given back by `end`. */
-  begin(): boolean {
+  /** Whether another request can be taken on; where not, it counts as refused. */
+  hasRoom(): boolean {
     const slow = this.#delayMs > this.#longestDelayMs && this.#inFlight >= alwaysAdmitted
-    if (this.#inFlight >= this.#limit || slow) {
-      this.#refused = true
-      metrics(this.#platform)?.refused('shed')
-      return false
-    }
+    if (this.#inFlight < this.#limit && !slow) return true
+    this.#refused = true
+    metrics(this.#platform)?.refused('shed')
+    return false
+  }
+
+  /** How long a connection whose request was refused is not read from: the longer, the less time there is for refusing. */
+  get restMs(): number {
+    return Math.min(longestRestMs, shortestRestMs + restPerDelay * Math.max(0, this.#delayMs - toleratedDelayMs))
+  }
+
+  /** Takes a request on, for which there is room. Whoever is taken on is given back by `end`. */
+  begin(): void {
     this.#inFlight += 1
-    return true
   }
 
   end(): void {
     this.#inFlight -= 1
+  }
+
+  /** Hears of a new connection. */
+  connected(): void {
+    this.#rounds.connected()
+  }
+
+  /** Resolves when an MCP call may begin; refuses it where more wait than are worth waiting with. */
+  async round(tenant: string): Promise<void> {
+    if (await this.#rounds.enter(tenant)) return
+    this.#refused = true
+    metrics(this.#platform)?.refused('shed')
+    throw overloaded()
   }
 
   /** Counts a request for its organisation once that is known; refuses it where the organisation has its part already. */
@@ -195,6 +234,7 @@ class Load {
   /** Resolves when it is the turn of this request among its organisation's. */
   async turn(origin: Origin, tenant: string): Promise<void> {
     if (this.#turnOf.has(origin)) return
+    this.#rounds.hear(tenant)
     await this.#turns.enter(tenant)
     this.#turnOf.set(origin, { tenant, since: performance.now() })
   }
@@ -219,7 +259,7 @@ class Load {
   close(): void {
     clearInterval(this.#timer)
     clearInterval(this.#sharing)
-    this.#delays.disable()
+    clearInterval(this.#ticking)
   }
 }
 

@@ -1,10 +1,10 @@
 import { once } from 'node:events'
-import { Agent, request } from 'node:http'
-import { connect } from 'node:net'
+import { Agent, createServer, request } from 'node:http'
+import { connect, type AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { listen, type Listening } from '../../src/listen.ts'
 import { serveMetrics } from '../../src/edge/metricsServer.ts'
-import { seedOrganization, type Organization } from '../harness/seed.ts'
+import { createKey, createService, seedOrganization, type Organization } from '../harness/seed.ts'
 import { createWorld, type World } from '../harness/world.ts'
 
 const viewer = JSON.stringify({ query: '{ viewer { role organization { slug } } }' })
@@ -96,6 +96,47 @@ describe('a process that is asked for more than it takes on', () => {
     expect(performance.now() - refusedAt).toBeGreaterThan(200)
     expect(await askOn()).toEqual({ status: 200, reused: true })
     agent.destroy()
+  })
+
+  it('takes on no MCP call beyond either, and counts none that waits for its upstream', async () => {
+    const silent = createServer(() => {}).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const endpoint = `http://127.0.0.1:${(silent.address() as AddressInfo).port}/mcp`
+    await createService(world, org.admin, { slug: 'silent', endpoint })
+    const { authorization } = await createKey(world, org.developer, ['mcp:read'])
+    const leaving = new AbortController()
+    const call = (signal: AbortSignal | null = null): Promise<Response> =>
+      fetch(`${server.address}/mcp/${org.slug}/silent`, {
+        method: 'POST',
+        headers: { authorization, 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
+        body: '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}',
+        signal,
+      })
+    const reached = once(silent, 'request')
+    const waiting = Array.from({ length: 30 }, () => call(leaving.signal).catch(() => null))
+    await reached
+    await idle()
+    expect((await ask(org.viewer.authorization)).status).toBe(200)
+    const held = await holdTwenty()
+    const refused = await call()
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1'])
+    await Promise.all(held.map((finish) => finish()))
+    leaving.abort()
+    await Promise.all(waiting)
+    silent.close()
+    silent.closeAllConnections()
+    await idle()
+  })
+
+  it('knows of an event loop that is late for longer than it looks, and lets refused connections rest for longer', async () => {
+    const rest = world.app.load.restMs
+    for (let round = 0; round < 4; round += 1) {
+      for (const until = performance.now() + 400; performance.now() < until;);
+      await new Promise((resolve) => setTimeout(resolve, 0))
+    }
+    expect(world.app.load.restMs).toBeGreaterThan(2 * rest)
+    await new Promise((resolve) => setTimeout(resolve, 800))
+    expect(world.app.load.restMs).toBeLessThan(2 * rest)
   })
 
   it('keeps room for others when one organisation asks for everything', async () => {
