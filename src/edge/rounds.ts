@@ -33,8 +33,8 @@ export class Rounds {
   // In the order of their turns: who was served goes to the end.
   readonly #lines = new Map<string, Line>()
   #waiting = 0
-  /** Calls that may still begin in this round. */
-  #left = 0
+  /** Calls that may still begin in this round, or in the next where none is under way. */
+  #left: number
   #each: number
   readonly #begun = new Map<string, number>()
   #underWay = false
@@ -44,6 +44,7 @@ export class Rounds {
 
   constructor(widths: Widths) {
     this.#widths = widths
+    this.#left = widths.wide
     this.#each = widths.each
   }
 
@@ -62,10 +63,7 @@ export class Rounds {
   /** Resolves when the call may begin; false where so many wait already that it had better come back. */
   enter(tenant: string): Promise<boolean> | true {
     this.hear(tenant)
-    if (!this.#underWay) {
-      this.#left = this.#widths.wide
-      this.#round()
-    }
+    if (!this.#underWay) this.#round()
     if (!this.#lines.has(tenant) && this.#mayBegin(tenant)) {
       this.#begin(tenant)
       return true
@@ -92,13 +90,14 @@ export class Rounds {
     const { wide, narrow } = this.#widths
     const began = performance.now()
     setImmediate(() => {
-      if (this.#waiting === 0 && this.#begun.size === 0) return void (this.#underWay = false)
       const ms = performance.now() - began
       const storm = this.#sinceConnection < stormRounds
       this.#sinceConnection += 1
       this.#each = Math.max(this.#widths.each, ms * narrowShare)
       this.#left = storm ? (this.#left % 1) + Math.max(narrow, ms * narrowShare) : Math.max(wide, ms * share)
       this.#begun.clear()
+      this.#underWay = false
+      if (this.#waiting === 0) return
       this.#round()
       this.#serve()
     })
