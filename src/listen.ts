@@ -44,7 +44,7 @@ function refuse(response: ServerResponse, restMs: number): void {
   const { socket } = response
   response.req.once('close', () => {
     socket?.pause()
-    setTimeout(() => socket?.resume(), restMs)
+    setTimeout(() => socket?.resume(), restMs).unref()
   })
   response
     .writeHead(error.status, {

@@ -20,7 +20,7 @@ import { createGraphiql } from './graphiql.ts'
 import { secure } from './headers.ts'
 import { leakReport } from './leakReports.ts'
 import { load } from './load.ts'
-import { admitted, charge, chargeMore, limitFields, mcpCallCost, tenantOf } from './limits.ts'
+import { admitted, charge, chargeMore, limitFields, mcpCallCost } from './limits.ts'
 import { originReader } from './origin.ts'
 import { serviceConnectionPage } from './serviceConnection.ts'
 import { assertOwnOrigin, challenge, mcpPath, resourceMetadata, type McpPath } from './protectedResource.ts'
@@ -113,7 +113,7 @@ export function createApp(platform: Platform, schema: GraphQLSchema): App {
 
   async function inRound(admission: Promise<Actor>): Promise<Actor> {
     const actor = await admission
-    await load(platform).round(tenantOf(actor))
+    if (isMember(actor)) await load(platform).round(actor.orgId)
     return actor
   }
 

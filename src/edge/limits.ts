@@ -61,8 +61,7 @@ async function chargeKey(
     await spend(keys(platform), origin, credentialId, requests, limits.requestsPerMinute)
 }
 
-/** Whose share of the process a request comes out of. */
-export const tenantOf = (actor: Actor): string => (isMember(actor) ? actor.orgId : sourceOf(actor.origin))
+const tenantOf = (actor: Actor): string => (isMember(actor) ? actor.orgId : sourceOf(actor.origin))
 
 /** Lets a request in when it is its organisation's turn, for work that is the process's own and not a wait for others. */
 export async function admittedInTurn(
@@ -71,6 +70,7 @@ export async function admittedInTurn(
   authentication: Promise<Actor>,
 ): Promise<Actor> {
   const actor = await admitted(platform, origin, authentication)
+  if (isMember(actor)) load(platform).hear(actor.orgId)
   await load(platform).turn(origin, tenantOf(actor))
   return actor
 }

@@ -33,7 +33,8 @@ const longestRoundsMs = 50
 const callsPerRound = { wide: 32, narrow: 0.5, each: 1 }
 /** Of a connection that was refused, and what it grows by with each millisecond that the event loop is late beyond a few. */
 const shortestRestMs = 250
-const longestRestMs = 5000
+// Shorter than a connection may lie idle, or what its client has sent meanwhile would go unanswered.
+const longestRestMs = 3000
 const restPerDelay = 4
 const toleratedDelayMs = 100
 /** Requests that may be in work however slow the event loop is, so that one that only just woke up serves somebody. */
@@ -211,6 +212,11 @@ class Load {
     this.#rounds.connected()
   }
 
+  /** Hears of an organisation that asks for something, by a credential that is good: nobody else is company for a flood. */
+  hear(tenant: string): void {
+    this.#rounds.hear(tenant)
+  }
+
   /** Resolves when an MCP call may begin; refuses it where more wait than are worth waiting with. */
   async round(tenant: string): Promise<void> {
     if (await this.#rounds.enter(tenant)) return
@@ -234,7 +240,6 @@ class Load {
   /** Resolves when it is the turn of this request among its organisation's. */
   async turn(origin: Origin, tenant: string): Promise<void> {
     if (this.#turnOf.has(origin)) return
-    this.#rounds.hear(tenant)
     await this.#turns.enter(tenant)
     this.#turnOf.set(origin, { tenant, since: performance.now() })
   }
