@@ -11,6 +11,7 @@ const describe = (rule: FieldRule | undefined): string => {
     ...(rule.role ? [`role ≥ ${rule.role}`] : []),
     ...(rule.row ? [`policy ${rule.row.name}`] : []),
     ...(rule.stepUp ? ['fresh second factor'] : []),
+    ...(rule.row?.belongs?.others ? [`on another person’s row ${describe(rule.row.belongs.others)}`] : []),
   ]
   return parts.join(' + ') || 'any credential'
 }

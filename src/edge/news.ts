@@ -1,6 +1,6 @@
 import { createSourceEventStream, execute, GraphQLError, type ExecutionArgs, type ExecutionResult } from 'graphql'
 import { GraphContext } from '../graphql/context.ts'
-import type { Actor } from '../kernel/actor.ts'
+import { asOf, type Actor } from '../kernel/actor.ts'
 import { AppError } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
 import { recordDenials } from './denials.ts'
@@ -66,7 +66,8 @@ async function* items(
 ): AsyncGenerator<ExecutionResult> {
   try {
     for await (const rootValue of source) {
-      const context = new GraphContext(platform, actor, signal)
+      // As the caller of now: the database confirms session and role with the item's own statement, time does the rest.
+      const context = new GraphContext(platform, asOf(actor, platform.clock()), signal)
       try {
         yield await execute({ ...call, rootValue, contextValue: context })
       } finally {

@@ -3,6 +3,7 @@ import {
   effectiveScopes,
   freshMfaBit,
   interactiveBit,
+  mfaBit,
   roleMask,
   scopesMask,
   type Role,
@@ -64,16 +65,20 @@ type MemberFacts = Pick<Member, 'kind' | 'userId' | 'orgId' | 'role' | 'credenti
 export function member({ given, ...facts }: MemberFacts, now: Date): Member {
   const scopes = effectiveScopes(facts.role, given)
   const fresh = facts.mfaAt !== null && now.getTime() - facts.mfaAt.getTime() < stepUpWindowSeconds * 1000
+  const ofPerson = interactiveBit | (facts.mfaAt === null ? 0 : mfaBit) | (fresh ? freshMfaBit : 0)
   const permissions =
-    authenticatedBit |
-    roleMask(facts.role) |
-    scopesMask(scopes) |
-    (facts.kind === 'user' ? interactiveBit : 0) |
-    (facts.kind === 'user' && fresh ? freshMfaBit : 0)
+    authenticatedBit | roleMask(facts.role) | scopesMask(scopes) | (facts.kind === 'user' ? ofPerson : 0)
   return { ...facts, scopes, permissions }
 }
 
 export const isMember = (actor: Actor): actor is Member => actor.kind === 'user' || actor.kind === 'apiKey'
+
+/** The same actor as they stand at another moment: a second factor that was fresh grows old within a stream. */
+export const asOf = (actor: Actor, now: Date): Actor =>
+  isMember(actor) ? member({ ...actor, given: actor.scopes }, now) : actor
+
+/** Whether a second factor was given in this session, at sign-in or since; reading other people's records takes that. */
+export const gaveFactor = ({ permissions }: Actor): boolean => (permissions & mfaBit) !== 0
 
 /** Whether a credential may reach a service at all; what it may do there is the scopes' affair. */
 export const reaches = ({ limits }: Member, serviceId: string): boolean =>

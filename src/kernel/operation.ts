@@ -4,9 +4,9 @@ import { appendAudit, type AuditEntry } from './audit.ts'
 import { meaningOf } from './database/failures.ts'
 import type { Tx } from './database/door.ts'
 import type { AppError } from './errors.ts'
-import { badInput, notFound } from './errors.ts'
+import { badInput } from './errors.ts'
 import type { Platform } from './platform.ts'
-import { denial, holds, permitsRow, type Rule } from './rule.ts'
+import { denial, holds, rowDenial, type Rule } from './rule.ts'
 
 /** Who asks, and on what platform. */
 export type Call<A extends Actor = Actor> = {
@@ -75,6 +75,9 @@ async function admit<Input>(
   return parse(input, raw)
 }
 
+const idOf = (row: unknown): string | null =>
+  typeof row === 'object' && row !== null && 'id' in row && typeof row.id === 'string' ? row.id : null
+
 type Definition<Input, Prepared, Row, Output> = {
   name: string
   requires: Rule
@@ -83,7 +86,10 @@ type Definition<Input, Prepared, Row, Output> = {
   runAs?: 'caller' | 'system'
   /** Slow work before the transaction opens: hashing, mail look-ups, calls. It writes nothing. */
   prepare?: (call: Call, input: Input) => Promise<Prepared>
-  /** The row that the verb is about. None, or one that the rule's row policy refuses, is the same `NOT_FOUND`. */
+  /**
+   * The row that the verb is about. None, or one that the rule's row policy refuses, is the same `NOT_FOUND`. Where the
+   * policy says that rows belong to people, an act on another's takes what it says, whatever the scope.
+   */
   target?: { noun: string; find: (tx: Tx, input: Input, call: Call) => Promise<Row | null> }
   run: (
     work: Call & { tx: Tx; prepared: Prepared; row: Row; afterCommit: AfterCommit },
@@ -111,10 +117,15 @@ export function operation<Input, Output, Prepared = undefined, Row = undefined>(
       const values = await admit(call, definition, raw)
       const prepared = (await prepare?.(call, values)) as Prepared
       const effects: (() => Promise<void> | void)[] = []
+      let refused: { error: AppError; target: string | null } | null = null
       const output = await platform.database
         .transact(definition.runAs === 'system' ? system(actor.origin) : actor, async (tx) => {
           const row = (await target?.find(tx, values, call)) as Row
-          if (target && (row === null || !permitsRow(actor, requires, row))) throw notFound(target.noun)
+          const error = target ? rowDenial(actor, requires, row, target.noun) : null
+          if (error) {
+            refused = { error, target: idOf(row) }
+            throw error
+          }
           const result = await run(
             { ...call, tx, prepared, row, afterCommit: (effect) => effects.push(effect) },
             values,
@@ -122,7 +133,9 @@ export function operation<Input, Output, Prepared = undefined, Row = undefined>(
           await appendAudit(tx, actor, audit(result, values), 'ok', now)
           return result
         })
-        .catch((error: unknown) => {
+        .catch(async (error: unknown) => {
+          if (refused && refused.error.code !== 'NOT_FOUND')
+            await recordDenial(call, name, refused.error, refused.target)
           throw meaningOf(error)
         })
       for (const effect of effects) {

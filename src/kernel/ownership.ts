@@ -1,12 +1,27 @@
 import type { Prisma } from '../generated/prisma/client.ts'
-import type { Member } from './actor.ts'
-import { rank } from './permissions.ts'
+import { gaveFactor, type Member } from './actor.ts'
+import { rank, type Scope } from './permissions.ts'
 
 export type Model = Prisma.ModelName
 export type Where<M extends Model> = NonNullable<Prisma.TypeMap['model'][M]['operations']['findFirst']['args']['where']>
 
 /** Rows that are nobody's but the platform's, whoever asks. */
 const platformAlone = (): null => null
+
+/** The organisation's rows for who administers them with a second factor in their session; for everybody else their own. */
+const ownOrAdministered = (member: Member, scope: Scope): { orgId: string; userId?: string } => {
+  const { orgId, userId, scopes } = member
+  return scopes.includes(scope) && gaveFactor(member) ? { orgId } : { orgId, userId }
+}
+
+/**
+ * The organisation's figures are a developer's to read. An administrator's session opens more than figures, so that it
+ * shows nothing of other people before a second factor was given in it.
+ */
+const analyses = (member: Member): boolean =>
+  rank(member.role) >= rank('DEVELOPER') &&
+  member.scopes.includes('org:read') &&
+  (member.role !== 'ORG_ADMIN' || gaveFactor(member))
 
 /**
  * Whose rows are whose: the rows of each model that a member may see or change at all, as a filter. The one declaration
@@ -24,7 +39,7 @@ export const ownership: { readonly [M in Model]: (member: Member) => Where<M> | 
   Session: ({ userId }) => ({ userId }),
   SecondFactor: ({ userId }) => ({ userId }),
 
-  ApiKey: ({ userId, orgId, scopes }) => (scopes.includes('org:admin') ? { orgId } : { orgId, userId }),
+  ApiKey: (member) => ownOrAdministered(member, 'org:admin'),
   Service: ({ orgId, limits }) => (limits?.serviceIds ? { orgId, id: { in: [...limits.serviceIds] } } : { orgId }),
   ToolPolicy: ({ orgId }) => ({ orgId }),
   Collection: ({ orgId }) => ({ orgId }),
@@ -38,9 +53,10 @@ export const ownership: { readonly [M in Model]: (member: Member) => Where<M> | 
   // An administrator's own, and those of the organisation, which have no user. Said in plain columns; the rest is in SQL.
   OauthConnection: ({ userId, orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : { orgId, userId }),
 
-  RequestLog: ({ userId, orgId, scopes }) => (scopes.includes('mcp:admin') ? { orgId } : { orgId, userId }),
-  UsageDaily: ({ userId, orgId, role }) => (rank(role) >= rank('DEVELOPER') ? { orgId } : { orgId, userId }),
-  AuditEvent: ({ orgId, role, scopes }) => (role === 'ORG_ADMIN' && scopes.includes('org:read') ? { orgId } : null),
+  RequestLog: (member) => ownOrAdministered(member, 'mcp:admin'),
+  UsageDaily: (member) => (analyses(member) ? { orgId: member.orgId } : { orgId: member.orgId, userId: member.userId }),
+  AuditEvent: (member) =>
+    member.role === 'ORG_ADMIN' && member.scopes.includes('org:read') ? ownOrAdministered(member, 'org:read') : null,
 
   AuditHead: platformAlone,
   DataKey: platformAlone,

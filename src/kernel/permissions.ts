@@ -43,6 +43,8 @@ export const authenticatedBit = factBit(0)
 export const interactiveBit = factBit(1)
 /** A second factor was given within the step-up window. */
 export const freshMfaBit = factBit(2)
+/** A second factor was given in this session, at sign-in or since, however long ago. */
+export const mfaBit = factBit(3)
 
 export const scopesMask = (list: readonly Scope[]): number =>
   list.reduce((mask, scope) => mask | (scopeBit.get(scope) ?? 0), 0)

@@ -1,5 +1,5 @@
-import { isMember, type Actor, type Member } from './actor.ts'
-import { AppError } from './errors.ts'
+import { gaveFactor, isMember, type Actor, type Member } from './actor.ts'
+import { AppError, notFound } from './errors.ts'
 import {
   atLeastMask,
   authenticatedBit,
@@ -12,7 +12,12 @@ import {
 } from './permissions.ts'
 
 /** A named, pure decision about one row; it is told the row that the field's parent resolved to. */
-export type RowPolicy<Row = never> = { name: string; permits: (actor: Member, row: Row) => boolean }
+export type RowPolicy<Row = never> = {
+  name: string
+  permits: (actor: Member, row: Row) => boolean
+  /** Of rows that belong to people: whose a row is, and what an act on another's takes. Left out: the organisation's own. */
+  belongs?: { to: (row: Row) => string; others: Rule | null }
+}
 
 /**
  * What a caller must hold. All parts must be met; there is no OR between scopes. One declaration with many readers:
@@ -60,6 +65,17 @@ export const stepUp = build({ stepUp: true })
 /** The row itself decides, by a named policy. */
 export const rowPolicy = <Row>(policy: RowPolicy<Row>): Rule => build({ row: policy })
 
+/**
+ * A row that belongs to a person, its `userId`. They act on it by the rest of the rule; with `others`, whoever holds that
+ * scope may as well, in person and with a fresh second factor.
+ */
+export const personalRow = ({ name, others = null }: { name: string; others?: Scope | null }): Rule =>
+  rowPolicy<{ userId: string }>({
+    name,
+    permits: (actor, { userId }) => userId === actor.userId || (others !== null && actor.scopes.includes(others)),
+    belongs: { to: ({ userId }) => userId, others: others && allOf(scope(others), stepUp) },
+  })
+
 /** All of these rules together. At most one of them may carry a row policy. */
 export function allOf(...rules: [Rule, Rule, ...Rule[]]): Rule {
   const rows = rules.flatMap((rule) => rule.row ?? [])
@@ -92,15 +108,33 @@ export const requirements = (rule: Rule): Record<string, unknown> => ({
   ...(rule.row ? { policy: rule.row.name } : {}),
 })
 
+const withoutStepUp = (rule: Rule): Rule => build({ ...rule, stepUp: false, row: null })
+
 /** Why this actor is refused by this rule: not signed in, a missing second factor, or a missing scope or role, in that order. */
 export function denial(actor: Actor, rule: Rule): AppError {
   const requires = requirements(rule)
   if (!isMember(actor))
     return new AppError('UNAUTHENTICATED', 'Sign in, or send an API key.', { extensions: { requires } })
-  const withoutStepUp = build({ ...rule, stepUp: false, row: null })
-  if (rule.stepUp && actor.kind === 'user' && holds(actor, withoutStepUp))
+  if (rule.stepUp && actor.kind === 'user' && holds(actor, withoutStepUp(rule)))
     return new AppError('MFA_REQUIRED', 'This needs a second factor given within the last ten minutes.', {
       extensions: { requires },
     })
   return new AppError('FORBIDDEN', 'Your credential does not permit this.', { extensions: { requires } })
+}
+
+/**
+ * Why an act on this row is refused; null where it is not. A row that is not there and one that the actor may not see are
+ * the same. Where nothing but a second factor stands between the actor and the rows of others, both answer with that: it
+ * says no more than the actor knows of themselves.
+ */
+export function rowDenial(actor: Actor, rule: Rule, row: unknown, noun: string): AppError | null {
+  const belongs = rule.row?.belongs as { to: (row: unknown) => string; others: Rule | null } | undefined
+  const others = belongs?.others ?? null
+  if (row === null || !permitsRow(actor, rule, row)) {
+    const unseen = row === null && others && !gaveFactor(actor) && holds(actor, withoutStepUp(others))
+    return unseen ? denial(actor, others) : notFound(noun)
+  }
+  const isOthers = belongs !== undefined && !(isMember(actor) && belongs.to(row) === actor.userId)
+  if (!isOthers || (others && holds(actor, others))) return null
+  return others ? denial(actor, others) : notFound(noun)
 }

@@ -39,6 +39,7 @@ beforeAll(async () => {
     person('a viewer', home.viewer),
     person('a developer', home.developer),
     person('an administrator', home.admin),
+    person('an administrator with an old second factor', town.adminWithOldFactor),
     person('an administrator without a second factor', home.adminWithoutMfa),
     person('another organisation’s administrator', away.admin),
     person('another organisation’s viewer', away.viewer),

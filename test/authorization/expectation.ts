@@ -31,19 +31,20 @@ export type Principal = {
   kind: 'nobody' | 'person' | 'key' | 'ended'
   role: string
   scopes: readonly string[]
-  freshMfa: boolean
+  /** A second factor in this session: fresh, given at some time, or none. */
+  factor: 'fresh' | 'old' | 'none'
 }
 
-export const personOf = (name: string, person: Person, freshMfa: boolean): Principal => ({
+export const personOf = (name: string, person: Person, factor: Principal['factor']): Principal => ({
   name,
   credential: { authorization: person.authorization },
   kind: 'person',
   role: person.role,
   scopes: roleTable[person.role] ?? [],
-  freshMfa,
+  factor,
 })
 
-export const nobody: Principal = { name: 'anonymous', credential: {}, kind: 'nobody', role: '', scopes: [], freshMfa: false } // prettier-ignore
+export const nobody: Principal = { name: 'anonymous', credential: {}, kind: 'nobody', role: '', scopes: [], factor: 'none' } // prettier-ignore
 
 export type Verdict = 'granted' | 'UNAUTHENTICATED' | 'FORBIDDEN' | 'MFA_REQUIRED'
 
@@ -58,7 +59,7 @@ export function verdict(principal: Principal, rule: Declared): Verdict {
   if (rule.scopes.some((scope) => !principal.scopes.includes(scope))) return 'FORBIDDEN'
   if (rule.role && !reaches(principal.role, rule.role)) return 'FORBIDDEN'
   if (rule.stepUp && principal.kind === 'key') return 'FORBIDDEN'
-  return rule.stepUp && !principal.freshMfa ? 'MFA_REQUIRED' : 'granted'
+  return rule.stepUp && principal.factor !== 'fresh' ? 'MFA_REQUIRED' : 'granted'
 }
 
 /** Row policies by name. A new one says here, in its own words, whom it lets at whose row. */
@@ -71,6 +72,11 @@ const ownOr =
   (also: (principal: Principal) => boolean) =>
   (principal: Principal, relation: Relation): boolean =>
     relation === 'own' || (relation === 'colleague' && also(principal))
+/** Other people's records are for a person who holds the scope, in a session in which they gave a second factor. */
+const monitors =
+  (scope: string) =>
+  ({ kind, scopes, factor }: Principal): boolean =>
+    kind === 'person' && factor !== 'none' && scopes.includes(scope)
 
 /** Whose rows a caller can reach by id, whatever their fields then say. A new type of node says it here. */
 export const reachable: Record<string, (principal: Principal, relation: Relation) => boolean> = {
@@ -80,11 +86,16 @@ export const reachable: Record<string, (principal: Principal, relation: Relation
   Service: organizationWide,
   Collection: organizationWide,
   PersistedOperation: organizationWide,
-  ApiKey: ownOr(({ scopes }) => scopes.includes('org:admin')),
-  RequestLogEntry: ownOr(({ scopes }) => scopes.includes('mcp:admin')),
-  Usage: ownOr(({ role }) => reaches(role, 'DEVELOPER')),
-  AuditEvent: ({ role, scopes }, relation) =>
-    relation !== 'foreign' && role === 'ORG_ADMIN' && scopes.includes('org:read'),
+  ApiKey: ownOr(monitors('org:admin')),
+  RequestLogEntry: ownOr(monitors('mcp:admin')),
+  // A developer's by role; an administrator, and a key of one, is asked for the factor as for every record.
+  Usage: ownOr((principal) =>
+    principal.role === 'DEVELOPER' ? principal.scopes.includes('org:read') : monitors('org:admin')(principal),
+  ),
+  AuditEvent: (principal, relation) =>
+    principal.role === 'ORG_ADMIN' &&
+    principal.scopes.includes('org:read') &&
+    ownOr(monitors('org:read'))(principal, relation),
   SecondFactor: ownOr(() => false),
   Session: ownOr(() => false),
   Invitation: ({ scopes }, relation) => relation !== 'foreign' && scopes.includes('org:admin'),
@@ -93,8 +104,19 @@ export const reachable: Record<string, (principal: Principal, relation: Relation
 type Stricter = (principal: Principal, relation: Relation) => Verdict | null
 const notForKeys: Stricter = ({ kind }) => (kind === 'key' ? 'FORBIDDEN' : null)
 /** Everybody here has a second factor, and so needs it fresh to change the factors. */
-const byFactor: Stricter = ({ kind, freshMfa }) =>
-  kind === 'key' ? 'FORBIDDEN' : kind === 'person' && !freshMfa ? 'MFA_REQUIRED' : null
+const byFactor: Stricter = ({ kind, factor }) =>
+  kind === 'key' ? 'FORBIDDEN' : kind === 'person' && factor !== 'fresh' ? 'MFA_REQUIRED' : null
+/**
+ * A row of another person, on which this scope lets one act: in person, with a fresh factor. Who gave none sees no row of
+ * others, and is told the same of one that is not there; with an old one, another organisation's is as absent.
+ */
+const onRowsOfPeople =
+  (scope: string): Stricter =>
+  ({ kind, scopes, factor }, relation) => {
+    if (relation === 'own' || !scopes.includes(scope)) return null
+    if (kind === 'key') return 'FORBIDDEN'
+    return factor === 'none' || (factor === 'old' && relation === 'colleague') ? 'MFA_REQUIRED' : null
+  }
 
 /**
  * Fields and verbs that refuse more than their rule says, since it depends on a row that no rule knows: whether one has a
@@ -102,6 +124,7 @@ const byFactor: Stricter = ({ kind, freshMfa }) =>
  */
 export const stricterThanDeclared: Record<string, Stricter> = {
   'Viewer.sessions': notForKeys,
+  'Mutation.revokeApiKey': onRowsOfPeople('org:admin'),
   'Mutation.endSession': notForKeys,
   'Mutation.endOtherSessions': notForKeys,
   'Mutation.sendStepUpCode': notForKeys,

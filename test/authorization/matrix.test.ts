@@ -4,11 +4,11 @@ import type { Actor } from '../../src/kernel/actor.ts'
 import type { Sql } from '../../src/kernel/database/door.ts'
 import { encodeNodeId } from '../../src/kernel/nodeId.ts'
 import { buildSchema } from '../../src/schema.ts'
-import type { Answer } from '../harness/world.ts'
+import type { Answer, Credential } from '../harness/world.ts'
 import {
   nobody, personOf, reachable, relations, rowPolicies, stricterThanDeclared, verdict, type Principal, type Relation, type Verdict,
 } from './expectation.ts' // prettier-ignore
-import { modelOf, populate, type Population } from './population.ts'
+import { administratorsKey, modelOf, populate, type Population } from './population.ts'
 import { declaredOn, grouped, isNode, probesOf, sample, selection, type Probe } from './probes.ts'
 
 const schema = buildSchema()
@@ -35,19 +35,23 @@ const valuesOf = (name: string): Record<string, unknown> => {
   return { slug, service: slug, document: '{ apiVersion }', id: nodeOf(name, 'Service'), scope: 'user:token', serviceId: nodeOf(name, 'Service') } // prettier-ignore
 }
 
+const keyOf = (name: string, credential: Credential, scopes: readonly string[]): Principal => ({ name, credential, kind: 'key', role: 'ORG_ADMIN', scopes, factor: 'none' }) // prettier-ignore
+
 beforeAll(async () => {
   town = await populate()
-  const { home, away, deactivated, keys } = town
-  const ended: Principal = { ...personOf('deactivated member', deactivated, false), kind: 'ended' }
+  const { home, away, adminWithOldFactor, deactivated, keys, programs } = town
+  const ended: Principal = { ...personOf('deactivated member', deactivated, 'none'), kind: 'ended' }
   const own = new Map<string, string>([['viewer', 'viewer'], ['developer', 'developer'], ['other organisation’s admin', 'otherAdmin'], ['deactivated member', 'deactivated']]) // prettier-ignore
   principals = [
     nobody,
-    personOf('viewer', home.viewer, false),
-    personOf('developer', home.developer, false),
-    personOf('admin', home.admin, true),
-    personOf('admin without fresh MFA', home.adminWithoutMfa, false),
-    ...[...keys].map(([scope, credential]): Principal => ({ name: `key ${scope}`, credential, kind: 'key', role: 'ORG_ADMIN', scopes: [scope], freshMfa: false })), // prettier-ignore
-    personOf('other organisation’s admin', away.admin, true),
+    personOf('viewer', home.viewer, 'none'),
+    personOf('developer', home.developer, 'none'),
+    personOf('admin', home.admin, 'fresh'),
+    personOf('admin with an old factor', adminWithOldFactor, 'old'),
+    personOf('admin without a factor', home.adminWithoutMfa, 'none'),
+    ...[...keys].map(([scope, credential]) => keyOf(`key ${scope}`, credential, [scope])),
+    keyOf('key of several scopes', programs.get('an administrator') ?? {}, administratorsKey),
+    personOf('other organisation’s admin', away.admin, 'fresh'),
     ended,
   ]
   whose = (principal, relation) => {

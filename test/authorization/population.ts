@@ -4,10 +4,17 @@ import { isObjectType, type GraphQLSchema } from 'graphql'
 import { member } from '../../src/kernel/actor.ts'
 import { decodeNodeId } from '../../src/kernel/nodeId.ts'
 import { ownership, type Model } from '../../src/kernel/ownership.ts'
-import { scopes } from '../../src/kernel/permissions.ts'
+import { scopes, type Scope } from '../../src/kernel/permissions.ts'
 import { buildSchema } from '../../src/schema.ts'
 import { createDatabase, type TestDatabase } from '../harness/database.ts'
-import { addMember, createKey, seedOrganization, type Organization, type Person } from '../harness/seed.ts'
+import {
+  addMember,
+  createKey,
+  seedOrganization,
+  withOldFactor,
+  type Organization,
+  type Person,
+} from '../harness/seed.ts'
 import { createWorld } from '../harness/world.ts'
 import { everyTable, insertion, rowFor, type Table } from '../rls/everyTable.ts'
 import { openRaw, type RawDatabase, type Row } from '../rls/rawDatabase.ts'
@@ -37,6 +44,9 @@ async function tablesByModel(): Promise<Map<string, string>> {
   )
 }
 
+/** What an administrator's program can hold of administration, and what it takes to ask for anything with it. */
+export const administratorsKey: Scope[] = ['mcp:read', 'mcp:admin', 'org:admin', 'org:read', 'user:read', 'user:token']
+
 /** One person with a row of their own in every table that the schema shows. */
 export type Inhabitant = { person: Person; rows: Map<string, string[]> }
 
@@ -44,6 +54,8 @@ export type Population = {
   database: TestDatabase
   home: Organization
   away: Organization
+  /** The home's administrator, in a session whose second factor is an hour old. */
+  adminWithOldFactor: Person
   deactivated: Person
   keys: Map<string, { authorization: string }>
   /** Keys of several scopes: an administrator's without administrative ones and with nothing but them, and two that are limited to a service and to an operation. */
@@ -138,13 +150,14 @@ export async function populate({ copies = 1, endpoint = 'http://127.0.0.1:9/mcp'
   const home = await seedOrganization(first)
   const away = await seedOrganization(first)
   const deactivated = await addMember(first, home.id, 'DEVELOPER')
+  const adminWithOldFactor = await withOldFactor(first, home.adminWithoutMfa)
   const keys = new Map<string, { authorization: string }>()
   for (const scope of scopes) keys.set(scope, await createKey(first, home.admin, [scope]))
   const limited = await createKey(first, home.developer, ['mcp:read', 'org:read', 'user:read', 'user:token'])
   const bound = await createKey(first, home.admin, ['mcp:read', 'org:read', 'user:read', 'user:token'])
   const programs = new Map([
     ['a reader', await createKey(first, home.admin, ['mcp:read', 'org:read', 'user:read', 'user:token'])],
-    ['an administrator', await createKey(first, home.admin, ['mcp:read', 'mcp:admin', 'org:admin', 'user:token'])],
+    ['an administrator', await createKey(first, home.admin, administratorsKey)],
     ['one service alone', limited],
     ['one operation alone', bound],
   ])
@@ -169,5 +182,5 @@ export async function populate({ copies = 1, endpoint = 'http://127.0.0.1:9/mcp'
   await raw.query('UPDATE memberships SET deactivated_at = now() WHERE user_id = $1', [deactivated.userId])
   await raw.close()
   const doors = await openDoors(database, first.platform)
-  return { database, home, away, deactivated, keys, programs, inhabitants, doors }
+  return { database, home, away, adminWithOldFactor, deactivated, keys, programs, inhabitants, doors }
 }

@@ -34,16 +34,17 @@ const claimsOf = (authorization: string): { sid: string; org: string; sub: strin
   JSON.parse(Buffer.from(authorization.split('.')[1] ?? '', 'base64url').toString()) as ReturnType<typeof claimsOf>
 
 /**
- * The person's session with a second factor given at this moment of the platform's clock, as `stepUp` leaves it. The
- * person enrols nothing, so their sign-in stays one step; test/sessions/mfa… go through the public door instead.
+ * The person's session with a second factor given at this moment of the platform's clock, or before it, as `stepUp` leaves
+ * it. The person enrols nothing, so their sign-in stays one step; test/sessions/mfa… go through the public door instead.
  */
-export async function fresh(world: World, person: Person): Promise<Person> {
+export async function fresh(world: World, person: Person, secondsAgo = 0): Promise<Person> {
   const { database, clock } = world.platform
+  const mfaAt = new Date(clock().getTime() - secondsAgo * 1000)
   const { sid } = claimsOf(person.authorization)
   const session = await database.transact(system(), (tx) =>
     tx.session.update({
       where: { id: sid },
-      data: { mfaAt: clock() },
+      data: { mfaAt },
       select: { id: true, userId: true, orgId: true, expiresAt: true, mfaAt: true },
     }),
   )
@@ -51,6 +52,10 @@ export async function fresh(world: World, person: Person): Promise<Person> {
   const { accessToken } = await issueAccessToken(world.platform, session, held, clock())
   return { ...person, authorization: `Bearer ${accessToken}` }
 }
+
+/** Another session of the person, in which a second factor was given an hour ago: enough to read, too old to act. */
+export const withOldFactor = async (world: World, person: Person): Promise<Person> =>
+  fresh(world, { ...person, authorization: await tokenOf(world, person.email) }, 3600)
 
 /** Adds a member with a role to an organisation, and signs them in. */
 export async function addMember(world: World, orgId: string, role: Role): Promise<Person> {

@@ -1,4 +1,4 @@
-import { isMember, type Actor, type Member } from '../actor.ts'
+import { gaveFactor, isMember, type Actor, type Member } from '../actor.ts'
 import { freshMfaBit } from '../permissions.ts'
 import type { Statement } from './exchange.ts'
 
@@ -19,7 +19,8 @@ export const claimsOf = (actor: Member): string =>
     scope: actor.scopes,
     ...(actor.limits?.serviceIds ? { services: actor.limits.serviceIds } : {}),
     ...(actor.limits?.operationIds ? { operations: actor.limits.operationIds } : {}),
-    // Only while it is fresh; the database believes it as far as the session's row confirms it.
+    // The database believes either as far as the session's row confirms it; the moment, only while it is fresh.
+    ...(gaveFactor(actor) ? { mfa: true } : {}),
     ...(actor.mfaAt && actor.permissions & freshMfaBit ? { mfa_at: Math.floor(actor.mfaAt.getTime() / 1000) } : {}),
   })
 

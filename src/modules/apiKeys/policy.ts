@@ -1,12 +1,6 @@
-import { rowPolicy } from '../../kernel/rule.ts'
+import { personalRow } from '../../kernel/rule.ts'
 
-export const owner = rowPolicy<{ userId: string }>({
-  name: 'owner',
-  permits: (actor, key) => key.userId === actor.userId,
-})
+export const owner = personalRow({ name: 'owner' })
 
 /** One's own key, or any key of the organisation for who administers members. */
-export const ownerOrOrgAdmin = rowPolicy<{ userId: string }>({
-  name: 'ownerOrOrgAdmin',
-  permits: (actor, key) => key.userId === actor.userId || actor.scopes.includes('org:admin'),
-})
+export const ownerOrOrgAdmin = personalRow({ name: 'ownerOrOrgAdmin', others: 'org:admin' })
