@@ -1,6 +1,16 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { system } from '../../src/kernel/actor.ts'
-import { createKey, createService, fresh, password, seedOrganization, type Organization } from '../harness/seed.ts'
+import { events, heard, subscribe } from '../harness/events.ts'
+import {
+  addMember,
+  createKey,
+  createService,
+  fresh,
+  password,
+  seedOrganization,
+  type Organization,
+  type Person,
+} from '../harness/seed.ts'
 import { createTwin, createWorld, type Credential, type World } from '../harness/world.ts'
 import { startShifty, type Shifty } from './peers/shifty.ts'
 
@@ -144,7 +154,7 @@ describe('an export', () => {
   })
 
   it('goes over many pages, and breaks off when its credential ends', async () => {
-    const call = { orgId: org.id, userId: org.viewer.userId, serviceId: org.id, serviceSlug: 'bulk', method: 'tools/call', status: 'ok', durationMs: 1, requestId: 'r' } // prettier-ignore
+    const call = { orgId: org.id, userId: org.admin.userId, serviceId: org.id, serviceSlug: 'bulk', method: 'tools/call', status: 'ok', durationMs: 1, requestId: 'r' } // prettier-ignore
     await world.platform.database.transact(system(), (tx) => tx.requestLog.createMany({ data: Array.from({ length: 4500 }, () => call) })) // prettier-ignore
     const whole = (await (await get('/exports/request-log.json?service=bulk', org.admin)).json()) as { rows: unknown[] }
     expect(whole.rows).toHaveLength(4500)
@@ -162,48 +172,18 @@ describe('an export', () => {
 
 describe('the live subscription', () => {
   const document = 'subscription ($tool: String) { calls(tool: $tool) { service tool status userId arguments } }'
-  const subscribe = (as: Credential, variables: object = {}, at = world) =>
-    at.fetch('/graphql', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', accept: 'text/event-stream', ...as },
-      body: JSON.stringify({ query: document, variables }),
-    })
-  async function* events(response: Response): AsyncGenerator<any> {
-    let text = ''
-    const decoder = new TextDecoder()
-    for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
-      text += decoder.decode(chunk, { stream: true })
-      for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
-        const event = text.slice(0, end)
-        text = text.slice(end + 2)
-        const data = /^data: (.*)$/m.exec(event)?.[1]
-        if (data) yield JSON.parse(data)
-        else if (/^event: complete/m.test(event)) return
-      }
-    }
-  }
-  /** Says something until it is heard, since a stream may not have begun when its answer has. */
-  const heard = async (stream: AsyncGenerator<any>, cause: () => Promise<unknown>) => {
-    const next = stream.next()
-    let done = false
-    void next.then(() => (done = true))
-    while (!done) {
-      await cause()
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
-    return (await next).value
-  }
+  const listen = (as: Credential, variables: object = {}) => subscribe(world, document, as, variables)
 
   it('is refused to all but those who monitor', async () => {
     for (const [as, code] of [[{}, 'UNAUTHENTICATED'], [org.viewer, 'FORBIDDEN'], [org.developer, 'FORBIDDEN']] as const) {
-      const text = await (await subscribe({ ...as })).text()
+      const text = await (await listen({ ...as })).text()
       expect(text).toContain(code)
       expect(text).not.toContain('"calls":{')
     } // prettier-ignore
   })
 
   it('shows an administrator the calls of their organisation as they are recorded, and nobody else’s', async () => {
-    const stream = events(await subscribe(org.adminWithoutMfa, { tool: 'echo' }))
+    const stream = events(await listen(org.admin, { tool: 'echo' }))
     const first = await heard(stream, async () => {
       await say('not for you', stranger.developer, world, stranger.slug)
       await rpc('{"name":"filtered out"}', org.developer)
@@ -221,13 +201,50 @@ describe('the live subscription', () => {
     expect(JSON.stringify(seen)).not.toContain('not for you')
   })
 
+  it('shows an administrator without a second factor their own calls alone', async () => {
+    const stream = events(await listen(org.adminWithoutMfa, { tool: 'echo' }))
+    const first = await heard(stream, async () => {
+      await say('a colleague’s', org.developer)
+      await say('my own', org.admin)
+    })
+    expect(first.data.calls.userId).toBe(org.admin.userId)
+    await say('a colleague’s again', org.developer)
+    await say('the last of mine', org.admin)
+    for await (const event of stream) {
+      expect(event.data.calls.userId).toBe(org.admin.userId)
+      if (event.data.calls.arguments.text === 'the last of mine') break
+    }
+  })
+
+  it.each([
+    [
+      'caller is an administrator no more',
+      ({ userId }: Person) => ({ membership: { role: 'DEVELOPER' as const, userId } }),
+    ],
+    ['session has no second factor any more', ({ userId }: Person) => ({ session: { mfaAt: null, userId } })],
+  ])('ends when its %s', async (_what, lost) => {
+    const other = await fresh(world, await addMember(world, org.id, 'ORG_ADMIN'))
+    const stream = events(await listen(other))
+    await heard(stream, () => say('still here', org.developer))
+    const { membership, session } = { membership: null, session: null, ...lost(other) }
+    await world.platform.database.transact(system(), async (tx) => {
+      if (membership) await tx.membership.updateMany({ where: { userId: membership.userId }, data: { role: membership.role } }) // prettier-ignore
+      if (session) await tx.session.updateMany({ where: { userId: session.userId }, data: { mfaAt: session.mfaAt } })
+    })
+    await say('after the loss', org.developer)
+    const rest: any[] = []
+    for await (const event of stream) rest.push(event)
+    expect(JSON.stringify(rest)).not.toContain('after the loss')
+    expect(rest.at(-1).errors[0].extensions.code).toBe('UNAUTHENTICATED')
+  })
+
   it('ends with its credential', async () => {
     const { data } = await world.graphql<any>('mutation ($input: SignInInput!) { signIn(input: $input) { accessToken } }', { input: { email: org.admin.email, password } }) // prettier-ignore
     const session = { authorization: `Bearer ${data.signIn.accessToken}` }
-    const stream = events(await subscribe(session))
-    await heard(stream, () => say('still here', org.developer))
+    const stream = events(await listen(session))
+    await heard(stream, () => say('still here', org.admin))
     await world.graphql('mutation { signOut { sessionId } }', {}, session)
-    await say('after the end', org.developer)
+    await say('after the end', org.admin)
     const rest: any[] = []
     for await (const event of stream) rest.push(event)
     expect(JSON.stringify(rest)).not.toContain('after the end')
@@ -237,7 +254,7 @@ describe('the live subscription', () => {
   it('hears of calls on another instance, where there can be one', async () => {
     if (world.database.embedded) return
     const twin = await createTwin(world)
-    const stream = events(await subscribe(await fresh(world, org.admin)))
+    const stream = events(await listen(await fresh(world, org.admin)))
     const event = await heard(stream, () => say('from the other instance', org.developer, twin))
     expect(event.data.calls).toMatchObject({ arguments: { text: 'from the other instance' } })
     await stream.return(undefined)

@@ -83,6 +83,40 @@ describe('identify(), which gives a transaction its identity', () => {
     ])('refuses %s', (_name, call) => raw.trial(async () => expect(await identify(...call())).toEqual(refused)))
   })
 
+  describe('and a second factor', () => {
+    const factors = async (kind: Kind, claims: Row, mfaAt: string | null): Promise<unknown> =>
+      raw.trial(async () => {
+        await raw.query(`UPDATE sessions SET mfa_at = ${mfaAt ?? 'NULL'} WHERE id = $1`, [
+          credentialOf(developer, 'user'),
+        ])
+        const found = await identify(kind, credentialOf(developer, kind), claims)
+        const { rows } = await raw.query('SELECT app.has_mfa() AS given, app.has_fresh_mfa() AS fresh')
+        return Array.isArray(found) ? found[0] : rows[0]
+      })
+    const { mfa_at: _at, ...claims } = claimsOf(developer)
+    const seconds = (ago: number): number => Math.floor(Date.now() / 1000) - ago
+
+    it('is believed as given where the session’s row says so, and as fresh for eleven minutes', async () => {
+      const recent = "now() - interval '1 minute'"
+      const old = "now() - interval '1 day'"
+      expect(await factors('user', { ...claims, mfa: true, mfa_at: seconds(90) }, recent)).toEqual({ given: true, fresh: true }) // prettier-ignore
+      expect(await factors('user', { ...claims, mfa: true }, recent)).toEqual({ given: true, fresh: false })
+      expect(await factors('user', { ...claims, mfa: true }, old)).toEqual({ given: true, fresh: false })
+      expect(await factors('user', { ...claims, mfa_at: seconds(100_000) }, old)).toEqual({ given: true, fresh: false })
+      expect(await factors('user', claims, recent)).toEqual({ given: false, fresh: false })
+    })
+
+    it('ends a session that speaks of one which its row does not know', async () => {
+      expect(await factors('user', { ...claims, mfa: true }, null)).toBe('MC401')
+      expect(await factors('user', { ...claims, mfa_at: seconds(60) }, null)).toBe('MC401')
+    })
+
+    it('is nothing that a key can speak of', async () => {
+      const none = { given: false, fresh: false }
+      expect(await factors('apiKey', { ...claims, mfa: true, mfa_at: seconds(60) }, 'now()')).toEqual(none)
+    })
+  })
+
   it('holds for its transaction and no longer', async () => {
     await raw.trial(async () => void (await identify('user', credentialOf(developer, 'user'), claimsOf(developer))))
     const { rows } = await raw.query("SELECT nullif(current_setting('request.jwt.claims', true), '') AS claims")

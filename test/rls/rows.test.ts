@@ -146,6 +146,36 @@ describe('row level security, by raw SQL as the unprivileged role', () => {
       }),
   )
 
+  it.each<[string, string[]]>([
+    ['with one', ['api_keys', 'audit_events', 'request_log', 'usage_daily']],
+    ['with an old one', ['api_keys', 'audit_events', 'request_log', 'usage_daily']],
+    ['without one', []],
+  ])('shows an administrator, in a session %s (second factor), the records of others accordingly', (how, expected) =>
+    raw.trial(async () => {
+      const { mfa_at, ...rest } = claimsOf(admin)
+      await raw.become('mcp_app', how === 'with one' ? { ...rest, mfa_at } : how === 'without one' ? rest : { ...rest, mfa: true }) // prettier-ignore
+      const personal = ['api_keys', 'audit_events', 'request_log', 'usage_daily', 'sessions', 'user_tokens']
+      const others: string[] = []
+      for (const name of personal) {
+        const users = (await raw.query(`SELECT user_id FROM ${name}`)).rows.map((row) => row['user_id'])
+        expect(users, name).toContain(admin.userId)
+        if (users.some((user) => user !== admin.userId)) others.push(name)
+      }
+      expect(others).toEqual(expected)
+    }),
+  )
+
+  it('shows a developer the organisation’s usage by org:read, and their own without it', () =>
+    raw.trial(async () => {
+      const usage = async (claims: Row): Promise<number> => {
+        await raw.become('mcp_app', claims)
+        return (await raw.query('SELECT id FROM usage_daily')).rows.length
+      }
+      const { mfa_at: _factor, ...claims } = claimsOf(colleague)
+      const scope = (claims['scope'] as string[]).filter((each) => each !== 'org:read')
+      expect([await usage(claims), await usage({ ...claims, scope })]).toEqual([3, 1])
+    }))
+
   it.each([
     {},
     { scope: ['org:admin', 'org:read', 'mcp:admin'], org_role: 'ORG_ADMIN' },

@@ -30,8 +30,8 @@ const verbs: Verb[] = [
   change('organizations', "name = 'x'", { ...shared, scope: 'org:write', mfa: true }),
   change('memberships', 'deactivated_at = now()', { ...shared, scope: 'org:admin', mfa: true }),
   remove('memberships', { ...shared, scope: 'org:admin', mfa: true }),
-  add('invitations', { ...shared, scope: 'org:admin' }),
-  change('invitations', 'revoked_at = now()', { ...shared, scope: 'org:admin' }),
+  add('invitations', { ...shared, scope: 'org:admin', mfa: true }),
+  change('invitations', 'revoked_at = now()', { ...shared, scope: 'org:admin', mfa: true }),
   add('api_keys', { ...own, scope: 'user:token' }),
   change('api_keys', 'revoked_at = now()', { ...own, scope: 'user:token', as: 'developer' }),
   add('services', { ...shared, scope: 'mcp:write' }),
@@ -149,13 +149,35 @@ describe('writes by raw SQL as the unprivileged role', () => {
       }),
   )
 
-  it('an administrator ends a colleague’s key by org:admin, and by nothing else', async () => {
+  it('an administrator ends a colleague’s key by org:admin with a fresh second factor, and by nothing else', async () => {
     const verb = change('api_keys', 'revoked_at = now()', shared)
     const claims = claimsOf(admin)
     expect(await reached(verb, colleague, claims)).toBe(1)
+    const { mfa_at, ...withoutFactor } = claims
+    expect(mfa_at).toBeDefined()
+    expect(await reached(verb, colleague, withoutFactor)).toBe(0)
+    expect(await reached(verb, colleague, { ...withoutFactor, mfa: true })).toBe(0)
     const without = scopesOf('ORG_ADMIN').filter((scope) => scope !== 'org:admin')
     expect(await reached(verb, colleague, { ...claims, scope: without })).toBe(0)
   })
+
+  it('an administrator’s removal of a member ends their credentials with a fresh second factor, and not without', async () => {
+    const { mfa_at, ...withoutFactor } = claimsOf(admin)
+    for (const [claims, ended] of [[withoutFactor, 0], [{ ...withoutFactor, mfa: true }, 0], [{ ...withoutFactor, mfa_at }, 4]] as const)
+      await raw.trial(async () => {
+        const left = async (): Promise<number> => {
+          const { rows: [row] } = await raw.query(
+            `SELECT (SELECT count(*) FROM sessions WHERE user_id = $1 AND revoked_at IS NULL) + (SELECT count(*) FROM api_keys WHERE user_id = $1 AND revoked_at IS NULL)
+               + (SELECT count(*) FROM user_tokens WHERE user_id = $1) + (SELECT count(*) FROM oauth_connections WHERE user_id = $1) AS n`, [developer.userId])
+          return Number(row?.['n'])
+        }
+        const before = await left()
+        await raw.become('mcp_app', claims)
+        await raw.query('SELECT app.end_member_credentials($1, true, now())', [developer.userId])
+        await raw.become(null)
+        expect(before - (await left())).toBe(ended)
+      })
+  }) // prettier-ignore
 
   it('no key is made with more than its maker’s role can hold', async () => {
     for (const role of roles) {

@@ -57,7 +57,8 @@ builder.queryField('apiKeys', (t) =>
     type: ApiKey,
     cursor: 'id',
     rule: own,
-    description: 'Your keys in this organisation, newest first; for administrators, every member’s.',
+    description:
+      'Your keys in this organisation, newest first; for administrators who gave a second factor in this session, every member’s.',
     resolve: (query, _root, _args, { tx }) => tx.apiKey.findMany({ ...query, orderBy: { id: 'desc' } }),
   }),
 )

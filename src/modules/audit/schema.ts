@@ -36,7 +36,8 @@ builder.queryField('auditTrail', (t) =>
     type: AuditEvent,
     cursor: 'id',
     rule: read,
-    description: 'What happened in the organisation, newest first; denials too.',
+    description:
+      'What happened in the organisation, newest first; denials too. What you did yourself, in a session without a second factor.',
     resolve: (query, _root, _args, { tx }) => tx.auditEvent.findMany({ ...query, orderBy: { id: 'desc' } }),
   }),
 )

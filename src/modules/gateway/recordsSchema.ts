@@ -46,13 +46,14 @@ builder.queryField('requestLog', (t) =>
     type: RequestLogEntry,
     cursor: 'id',
     rule: read,
-    description: 'Calls through the gateway, newest first: your own, and for administrators everybody’s.',
+    description:
+      'Calls through the gateway, newest first: your own, and for administrators who gave a second factor in this session everybody’s.',
     args: {
       service: t.arg.string({ rule: inherited, description: 'Slug of a service.' }),
       tool: t.arg.string({ rule: inherited }),
       userId: t.arg.id({
         rule: inherited,
-        description: 'UUID of a user; others’ calls are there for administrators alone.',
+        description: 'UUID of a user; others’ calls are there for administrators alone, after a second factor.',
       }),
       status: t.arg({ type: CallStatus, rule: inherited }),
       from: t.arg({ type: 'DateTime', rule: inherited, description: 'From this moment on.' }),
@@ -104,7 +105,8 @@ builder.queryField('usage', (t) =>
     type: Usage,
     cursor: 'id',
     rule: readUsage,
-    description: 'Daily totals, newest day first: your own, and for developers and above the organisation’s.',
+    description:
+      'Daily totals, newest day first: your own, and with `org:read` for developers the organisation’s; for administrators too, after a second factor.',
     args: {
       service: t.arg.string({ rule: inherited, description: 'Slug of a service.' }),
       tool: t.arg.string({ rule: inherited }),
@@ -128,7 +130,7 @@ builder.subscriptionField('calls', (t) =>
     rule: scope('mcp:admin'),
     nullable: true,
     description:
-      'Every call of the organisation as it is recorded, over server-sent events. It ends with the credential, and after the life of an access token in any case.',
+      'Every call of the organisation as it is recorded, over server-sent events; your own alone in a session without a second factor. It ends with the credential, and after the life of an access token in any case.',
     args: {
       service: t.arg.string({ rule: inherited, description: 'Slug of a service.' }),
       tool: t.arg.string({ rule: inherited }),
