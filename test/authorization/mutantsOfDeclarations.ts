@@ -72,7 +72,14 @@ const cut = (file: string, what: string, tests: string[], instead = ''): Mutant 
 
 /** The places that enforce what is declared. */
 const checks: Mutant[] = [
-  cut('src/kernel/operation.ts', ' || !permitsRow(actor, requires, row)', ['test/apiKeys/lifecycle.test.ts']),
+  cut('src/kernel/operation.ts', 'if (error) {', ['test/apiKeys/lifecycle.test.ts'], 'if (error && row === null) {'),
+  cut('src/kernel/operation.ts', "await recordDenial(call, name, refused.error, refused.target)", ['test/authorization/otherPeoplesRows.test.ts'], ';'), // prettier-ignore
+  cut('src/kernel/rule.ts', '|| !permitsRow(actor, rule, row)', ['test/apiKeys/lifecycle.test.ts']),
+  cut('src/kernel/rule.ts', 'if (!isOthers || (others && holds(actor, others))) return null', ['test/authorization/otherPeoplesRows.test.ts'], 'return null'), // prettier-ignore
+  cut('src/kernel/rule.ts', ' && !gaveFactor(actor)', ['test/authorization/otherPeoplesRows.test.ts']),
+  cut('src/kernel/ownership.ts', 'scopes.includes(scope) && gaveFactor(member)', ['test/authorization/agreement.test.ts'], 'scopes.includes(scope)'), // prettier-ignore
+  cut('src/kernel/ownership.ts', "(member.role !== 'ORG_ADMIN' || gaveFactor(member))", ['test/authorization/agreement.test.ts'], 'true'), // prettier-ignore
+  cut('src/edge/news.ts', 'asOf(actor, platform.clock())', ['test/edge/news.test.ts'], 'actor'),
   cut('src/kernel/rule.ts', ' && (rule.row.permits as (actor: Member, row: unknown) => boolean)(actor, row)', ['test/authorization/denial.test.ts']), // prettier-ignore
   cut('src/kernel/rule.ts', 'scopesMask(rule.scopes) |', ['test/authorization/denial.test.ts']),
   cut('src/kernel/rule.ts', ' | freshMfaBit', ['test/authorization/credentials.test.ts']),
