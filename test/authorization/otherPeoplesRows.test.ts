@@ -129,9 +129,14 @@ describe('another person’s records', () => {
     const query = 'query One($id: ID!) { node(id: $id) { id } }'
     const variables = { id: theirs?.id }
     for (const as of [admin.fresh, admin.old]) expect((await ask(query, as, variables)).data.node).toEqual({ id: theirs?.id }) // prettier-ignore
+    const said = ({ data, errors }: Answer<any>) => [data.node, errors.map(({ message, extensions: { code } }) => [message, code])] // prettier-ignore
     for (const as of [admin.none, key]) {
-      const answer = await ask(query, as, variables)
-      expect([answer.data.node, answer.errors]).toEqual([null, []])
+      const [type = ''] = Buffer.from(theirs?.id ?? '', 'base64')
+        .toString()
+        .split(':')
+      const nowhere = said(await ask(query, as, { id: encodeNodeId(type, randomUUID()) }))
+      expect(said(await ask(query, as, variables))).toEqual(nowhere)
+      expect(nowhere).toEqual([null, [['No such row.', 'NOT_FOUND']]])
     }
   })
 

@@ -13,10 +13,10 @@ it('executes each item as the caller of that moment: a second factor grows old w
   const world = await createWorld({}, { clock: () => new Date(Date.now() + ahead) })
   const { admin } = await seedOrganization(world)
   const { authorization } = await fresh(world, admin)
-  const { sid } = JSON.parse(Buffer.from(authorization.split('.')[1] ?? '', 'base64url').toString()) as { sid: string }
+  const claims = JSON.parse(Buffer.from(authorization.split('.')[1] ?? '', 'base64url').toString()) as { sid: string; mfa_at: number } // prettier-ignore
   const origin = { ip: null, userAgent: null, requestId: 'news' }
-  const facts = { kind: 'user', userId: admin.userId, orgId: admin.orgId, role: admin.role, credentialId: sid, origin } as const // prettier-ignore
-  const actor = member({ ...facts, mfaAt: world.platform.clock(), given: scopes }, world.platform.clock())
+  const facts = { kind: 'user', userId: admin.userId, orgId: admin.orgId, role: admin.role, credentialId: claims.sid, origin } as const // prettier-ignore
+  const actor = member({ ...facts, mfaAt: new Date(claims.mfa_at * 1000), given: scopes }, world.platform.clock())
   const source = async function* () {
     yield { steppedUp: (_args: unknown, { actor }: GraphContext) => holds(actor, stepUp) }
     ahead = stepUpWindowSeconds * 1000
