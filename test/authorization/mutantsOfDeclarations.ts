@@ -74,7 +74,7 @@ const cut = (file: string, what: string, tests: string[], instead = ''): Mutant 
 const checks: Mutant[] = [
   cut('src/kernel/operation.ts', 'if (error) {', ['test/apiKeys/lifecycle.test.ts'], 'if (error && row === null) {'),
   cut('src/kernel/operation.ts', "await recordDenial(call, name, refused.error, refused.target)", ['test/authorization/otherPeoplesRows.test.ts'], ';'), // prettier-ignore
-  cut('src/kernel/rule.ts', '|| !permitsRow(actor, rule, row)', ['test/apiKeys/lifecycle.test.ts']),
+  cut('src/kernel/rule.ts', '|| !permitsRow(actor, rule, row)', ['test/authorization/otherPeoplesRows.test.ts']),
   cut('src/kernel/rule.ts', 'if (!isOthers || (others && holds(actor, others))) return null', ['test/authorization/otherPeoplesRows.test.ts'], 'return null'), // prettier-ignore
   cut('src/kernel/rule.ts', ' && !gaveFactor(actor)', ['test/authorization/otherPeoplesRows.test.ts']),
   cut('src/kernel/ownership.ts', 'scopes.includes(scope) && gaveFactor(member)', ['test/authorization/agreement.test.ts'], 'scopes.includes(scope)'), // prettier-ignore

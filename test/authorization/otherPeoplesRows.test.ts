@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { system } from '../../src/kernel/actor.ts'
+import { member, system } from '../../src/kernel/actor.ts'
 import { encodeNodeId } from '../../src/kernel/nodeId.ts'
+import { scopes } from '../../src/kernel/permissions.ts'
+import { rowDenial } from '../../src/kernel/rule.ts'
+import { revokeApiKey as revokeApiKeyOperation } from '../../src/modules/apiKeys/operations.ts'
 import { call, makeKey, register, revokeKey, trail, type Key } from '../apiKeys/keys.ts'
 import { seedOrganization, withOldFactor, type Organization, type Person } from '../harness/seed.ts'
 import { createWorld, type Answer, type Credential, type World } from '../harness/world.ts'
@@ -77,6 +80,23 @@ describe('an act on another person’s row', () => {
     const without = await makeKey(world, org.admin, { scopes: ['user:token'] })
     for (const as of [org.colleague, stranger.admin, without]) expect((await revoke(as, theirs.id)).code).toBe('NOT_FOUND') // prettier-ignore
     expect(await stands(theirs.id)).toBe(true)
+  })
+
+  it('is refused by the rule itself, were the row found against both filters', () => {
+    const facts = { orgId: org.id, credentialId: randomUUID(), origin: { ip: null, userAgent: null, requestId: 'r' } }
+    const asked = (kind: 'user' | 'apiKey', { userId, role }: Person, given: readonly string[], mfaAt: Date | null, row: object | null) => {
+      const actor = member({ ...facts, kind, userId, role, given, mfaAt }, new Date())
+      return rowDenial(actor, revokeApiKeyOperation.requires, row, 'API key')?.code ?? 'permitted'
+    } // prettier-ignore
+    const theirs = { userId: org.developer.userId }
+    const now = new Date()
+    expect(asked('user', org.colleague, scopes, now, theirs)).toBe('NOT_FOUND')
+    expect(asked('apiKey', org.admin, ['user:token'], null, theirs)).toBe('NOT_FOUND')
+    expect(asked('apiKey', org.admin, scopes, null, theirs)).toBe('FORBIDDEN')
+    expect(asked('user', org.admin, scopes, null, theirs)).toBe('MFA_REQUIRED')
+    expect(asked('user', org.admin, scopes, now, theirs)).toBe('permitted')
+    expect(asked('user', org.admin, scopes, now, null)).toBe('NOT_FOUND')
+    expect(asked('apiKey', org.developer, ['user:token'], null, theirs)).toBe('permitted')
   })
 
   it('is written down when it is refused: who tried, on what, and what it would have taken', async () => {
