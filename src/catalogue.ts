@@ -59,7 +59,7 @@ const catalogue = z.strictObject({
   /** Processes of all services together, on this instance. */
   maxProcesses: bounded(64, 1, 4096),
   maxProcessesPerOrganization: bounded(16, 1, 4096),
-  services: z.record(z.string().regex(/^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/, 'expected a name of a–z, 0–9 and dashes'), entry),
+  services: z.record(z.string().regex(/^(?!-)[a-z0-9-]{1,40}(?<!-)$/, 'expected a name of a–z, 0–9 and dashes'), entry),
 }) // prettier-ignore
 
 /** The services that the operator offers to run as processes; read once, at start. */

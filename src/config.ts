@@ -9,8 +9,10 @@ const cidrList = z
   .transform((text) => text.split(/[\s,]+/).filter(Boolean))
   .pipe(z.array(z.union([z.cidrv4(), z.cidrv6()])))
 const seconds = (fallback: number, max: number) => z.coerce.number().int().min(1).max(max).default(fallback)
-const urlOf = (...protocols: string[]) =>
-  z.url({ protocol: new RegExp(`^(${protocols.join('|')})$`), error: `a ${protocols.join(':// or ')}:// address` })
+const urlOf = (protocol: RegExp, ...named: string[]) =>
+  z.url({ protocol, error: `a ${named.join(':// or ')}:// address` })
+const httpUrl = urlOf(/^https?$/, 'http', 'https')
+const postgresUrl = urlOf(/^postgres(?:ql|)$/, 'postgres', 'postgresql')
 const count = (fallback: number, max: number) => z.coerce.number().int().min(0).max(max).default(fallback)
 const key = z
   .base64({ error: '32 bytes in base64, e.g. from `openssl rand -base64 32`' })
@@ -52,7 +54,7 @@ const headerList = z.string().transform((given, context) => {
 export const settings = z.object({
   HOST: z.string().min(1).default('127.0.0.1').describe('Address to listen on.'),
   PORT: z.coerce.number().int().min(0).max(65_535).default(4000).describe('Port to listen on; 0 takes a free one.'),
-  PUBLIC_URL: urlOf('http', 'https')
+  PUBLIC_URL: httpUrl
     .optional()
     .describe('Address that callers use; issuer and audience of tokens. Default: `http://HOST:PORT`.'),
   DATA_DIR: z
@@ -60,13 +62,13 @@ export const settings = z.object({
     .min(1)
     .default('.data')
     .describe('Folder of the embedded database, its master key and written mail.'),
-  DATABASE_URL: urlOf('postgres', 'postgresql')
+  DATABASE_URL: postgresUrl
     .optional()
     .describe('PostgreSQL 15 or newer, as a role that owns the tables. Default: the embedded database.'),
-  DATABASE_APP_URL: urlOf('postgres', 'postgresql')
+  DATABASE_APP_URL: postgresUrl
     .optional()
     .describe('Login that is a member of `mcp_app`, where the owner may not create roles.'),
-  DATABASE_SYSTEM_URL: urlOf('postgres', 'postgresql')
+  DATABASE_SYSTEM_URL: postgresUrl
     .optional()
     .describe('Login that is a member of `mcp_system`, where the owner may not create roles.'),
   DATABASE_POOL_SIZE: z.coerce
@@ -76,7 +78,7 @@ export const settings = z.object({
     .max(200)
     .default(10)
     .describe('Connections of each database role.'),
-  REDIS_URL: urlOf('redis', 'rediss')
+  REDIS_URL: urlOf(/^rediss?$/, 'redis', 'rediss')
     .optional()
     .describe('Shared counters for several instances. Default: the database.'),
   REDIS_KEY_PREFIX: z
@@ -84,7 +86,9 @@ export const settings = z.object({
     .regex(/^[\w:.-]{0,64}$/)
     .default('mcp:')
     .describe('Start of every key in Redis; platforms that share one need different ones.'),
-  SMTP_URL: urlOf('smtp', 'smtps').optional().describe('Mail relay. Default: mail is written to `DATA_DIR/mail`.'),
+  SMTP_URL: urlOf(/^smtps?$/, 'smtp', 'smtps')
+    .optional()
+    .describe('Mail relay. Default: mail is written to `DATA_DIR/mail`.'),
   MAIL_FROM: z
     .string()
     .regex(/^[^\r\n]{3,200}$/)
@@ -95,7 +99,7 @@ export const settings = z.object({
   EMAIL_VERIFICATION: flag
     .optional()
     .describe('Whether an account must prove its address before it signs in. Default: `on` where SMTP_URL is set.'),
-  FRONTEND_URL: urlOf('http', 'https')
+  FRONTEND_URL: httpUrl
     .optional()
     .describe(
       'Your frontend; mails link to its /reset-password, /verify-email and /accept-invitation with `#token=…`. Default: mails carry the token alone.',
@@ -236,12 +240,12 @@ export const settings = z.object({
     .min(1)
     .default('127.0.0.1')
     .describe('Address that the metrics are served on. They ask for no credential: keep it private.'),
-  OTEL_EXPORTER_OTLP_ENDPOINT: urlOf('http', 'https')
+  OTEL_EXPORTER_OTLP_ENDPOINT: httpUrl
     .optional()
     .describe(
       'OpenTelemetry collector, e.g. `http://localhost:4318`; traces go to its /v1/traces. Default: no traces.',
     ),
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: urlOf('http', 'https')
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: httpUrl
     .optional()
     .describe('Where traces go, as a whole address, in the place of that.'),
   OTEL_EXPORTER_OTLP_HEADERS: headerList

@@ -100,8 +100,13 @@ function answerAsset({ body, gzip, contentType, etag }: BuiltFile, requestHeader
   return new Response(compressed ? gzip : body, { headers })
 }
 
+/** RFC 9110 §12.5.3: a coding with a weight above zero, or without one. */
 const acceptsGzip = (header: string) =>
-  header.split(',').some((coding) => /^\s*gzip\s*(;\s*q=(1(\.0*)?|0\.\d*[1-9]\d*)\s*)?$/i.test(coding))
+  header.split(',').some((coding) => {
+    const [name = '', weight = 'q=1', ...more] = coding.split(';').map((part) => part.trim().toLowerCase())
+    const value = weight.startsWith('q=') ? Number(weight.slice(2)) : 0
+    return name === 'gzip' && more.length === 0 && value > 0 && value <= 1
+  })
 
 /** RFC 9110 §13.1.2: If-None-Match compares weakly. */
 const matches = (header: string, tag: string) =>

@@ -2,7 +2,7 @@ import { AppError } from '../kernel/errors.ts'
 
 const prefix = '/.well-known/oauth-protected-resource'
 const endpoint =
-  /^\/mcp\/(?<organization>[a-z0-9-]{1,63})(?:\/(?<service>[a-z0-9-]{1,63})|\/collections\/(?<collection>[a-z0-9-]{1,63}))?$/
+  /^\/mcp\/(?<organization>[a-z0-9-]{1,63})(?:|\/(?<service>[a-z0-9-]{1,63})|\/collections\/(?<collection>[a-z0-9-]{1,63}))$/
 
 /** One service of an organisation, a collection of it, or, without either, all that the caller may use there. */
 export type McpPath = { organization: string; service?: string | undefined; collection?: string | undefined }

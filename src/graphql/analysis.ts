@@ -82,7 +82,7 @@ function pageSize(walk: Walk, node: FieldNode, path: string[]): number {
   return Math.min(maxPageSize, Math.max(0, sizes[0] ?? sizes[1] ?? defaultPageSize))
 }
 
-const cursorForm = /^GPC:S:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+const cursorForm = /^GPC:S:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 /** A cursor is opaque to callers, and what is none never reaches the database. */
 function checkCursors(walk: Walk, node: FieldNode, path: string[]): void {

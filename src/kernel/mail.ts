@@ -10,7 +10,6 @@ import { resource, type Platform } from './platform.ts'
 import { Secret } from './secret.ts'
 
 /** One line of a header: a line break in it would begin a header of the caller's own (CWE-93). */
-// eslint-disable-next-line no-control-regex -- control characters are what is refused
 const headerLine = z.string().min(1).max(200).regex(/^[^\u0000-\u001f\u007f\u2028\u2029]+$/, 'expected one line') // prettier-ignore
 
 const letter = z.strictObject({

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 /** The public id of a row: its type and its UUID, opaque to callers (Relay, Global Object Identification). */
 export const encodeNodeId = (type: string, id: string): string => Buffer.from(`${type}:${id}`).toString('base64url')

@@ -3,6 +3,7 @@ import { loadConfig } from '../../src/config.ts'
 import { mintApiKey, parseApiKey } from '../../src/modules/apiKeys/format.ts'
 import { checksumOf } from './keys.ts'
 
+// eslint-disable-next-line no-secrets/no-secrets -- an alphabet
 const digits = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const numberOf = (text: string): bigint => [...text].reduce((n, digit) => n * 62n + BigInt(digits.indexOf(digit)), 0n)
 

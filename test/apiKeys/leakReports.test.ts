@@ -124,12 +124,14 @@ describe('a verified report', () => {
 
 describe('the signature', () => {
   it('is checked as GitHub makes it: its published example passes', () => {
+    /* eslint-disable no-secrets/no-secrets -- public, and of GitHub's documentation */
     const body =
       '[{"token":"NMIfyYncKcRALEXAMPLE","type":"mycompany_api_token","url":"https://github.com/octocat/Hello-World/blob/12345600b9cbe38a219f39a9941c9319b600c002/foo/bar.txt","source":"content"}]'
     const identifier = 'f9525bf080f75b3506ca1ead061add62b8633a346606dc5fe544e29231c6ee0d'
     const signature = 'MEUCIQDfLvT8/zM8F1aB3cM0ZwyeWF1m5YR6IhcUIv1OKQYL0wIgBZ5lVXB3gHK+dT8+xt0WgRVLqvsTPFiDO9QP/7eJ4yE='
     const key =
       '-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEsz9ugWDj5jK5ELBK42ynytbo38gP\nHzZFI03Exwz8Lh/tCfL3YxwMdLjB+bMznsanlhK0RwcGP3IDb34kQDIo3Q==\n-----END PUBLIC KEY-----\n'
+    /* eslint-enable no-secrets/no-secrets */
     expect(() => checkSignature([{ identifier, key }], body, { identifier, signature })).not.toThrow()
     expect(() => checkSignature([{ identifier, key }], `${body} `, { identifier, signature })).toThrow('not signed')
   })

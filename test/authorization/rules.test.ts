@@ -14,7 +14,6 @@ const fresh = () => {
   return builder
 }
 type Builder = ReturnType<typeof fresh>
-// eslint-disable-next-line require-yield, @typescript-eslint/require-await -- nothing comes of it
 async function* never(): AsyncGenerator<string> {}
 
 const unruled: [what: string, named: string, add: (builder: Builder) => void][] = [

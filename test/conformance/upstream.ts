@@ -108,7 +108,7 @@ function eraOf({ method = '', headers }: IncomingMessage, body: unknown): Era {
   return route.kind === 'legacy' ? 'legacy' : 'modern'
 }
 
-const local = /^(https?:\/\/)?(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/
+const local = /^(https?:\/\/|)(localhost|127\.0\.0\.1|\[::1\])(?:|:\d+)$/
 
 /** A page of another site must not reach a server on this machine (DNS rebinding). */
 const refusal = ({ headers: { host = '', origin } }: IncomingMessage): number | undefined =>

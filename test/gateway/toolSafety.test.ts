@@ -121,6 +121,7 @@ describe('a credential', () => {
     expect(refused).toMatchObject({ code: 'BAD_USER_INPUT', issues: [{ path: ['arguments', 'text'] }] })
     expect(shifty.calls.length).toBe(before)
     expect(await lastStatus()).toMatchObject({ status: 'blocked' })
+    // eslint-disable-next-line no-secrets/no-secrets -- the first line alone, of no key
     shifty.answer = `-----BEGIN RSA PRIVATE KEY-----\nabc`
     const answered = await call('echo', 'what is the key?')
     expect(answered.code).toBe('UPSTREAM_ERROR')

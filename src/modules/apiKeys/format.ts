@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { Secret } from '../../kernel/secret.ts'
 
+// eslint-disable-next-line no-secrets/no-secrets -- an alphabet
 const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 
 function base62(bytes: Uint8Array, length: number): string {

@@ -70,7 +70,7 @@ export function opened(
 export const asClient = ({ clientId }: Pick<OauthClient, 'clientId'>): oauth.Client => ({ client_id: clientId })
 
 export function authenticationOf({ authMethod, secret }: Pick<OauthClient, 'authMethod' | 'secret'>): oauth.ClientAuth {
-  if (secret === null) return oauth.None()
+  if (!secret) return oauth.None()
   return authMethod === 'client_secret_post'
     ? oauth.ClientSecretPost(secret.reveal())
     : oauth.ClientSecretBasic(secret.reveal())

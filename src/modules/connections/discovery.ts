@@ -20,7 +20,9 @@ export type Discovered = {
 }
 
 const unfit = (sentence: string): AppError => new AppError('UPSTREAM_ERROR', sentence)
-const scopeText = /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/
+/** RFC 6749 §3.3. */
+const scopeToken = /^[\x21\x23-\x5b\x5d-\x7e]+$/
+const isScope = (text: string): boolean => text.split(' ').every((token) => scopeToken.test(token))
 const maxScopeLength = 2000
 
 /** What the upstream answers to a stranger: where its metadata is and which scopes it wants, if it says so (RFC 9728 §5.1). */
@@ -115,7 +117,7 @@ function assertFit(server: AuthorizationServer, resource: string): void {
 
 /** The challenge's scopes, else the metadata's; and `offline_access` where the server knows it, for a refresh token. */
 function scopeFor({ scopes_supported }: AuthorizationServer, wanted: string | undefined): string | null {
-  if (wanted === undefined || wanted.length > maxScopeLength || !scopeText.test(wanted)) return null
+  if (wanted === undefined || wanted.length > maxScopeLength || !isScope(wanted)) return null
   const scopes = wanted.split(' ')
   const offline = scopes_supported?.includes('offline_access') && !scopes.includes('offline_access')
   return [...scopes, ...(offline ? ['offline_access'] : [])].join(' ')

@@ -15,7 +15,9 @@ export async function processTable(): Promise<RunningProcess[]> {
   for (const pid of pids) {
     // It may have ended since it was listed.
     const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')
-    const number = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0)
+    const fields = new Map(status.split('\n').map((line) => line.split(':\t', 2) as [string, string]))
+    // In a namespace of its own a process has several ids; the first is the one that /proc knows it by.
+    const number = (name: string): number => parseInt(fields.get(name) ?? '0', 10)
     const [parent, group, session, kibibytes] = [number('PPid'), number('NSpgid'), number('NSsid'), number('VmRSS')]
     if (status !== '') rows.push({ pid: Number(pid), parent, group, session, residentBytes: kibibytes * 1024 })
   }

@@ -2,10 +2,14 @@ import type { Prisma } from '../../generated/prisma/client.ts'
 
 const secretName =
   /pass(word|phrase)?|secret|token|api[-_]?key|authorization|credential|cookie|private[-_]?key|^(pin|otp|cvv)$/i
-// Forms that well-known issuers give their secrets, and the structure of a JWT.
-const secretValue =
-  /mcp_sk_\w+|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*-----)?|Bearer\s+[\w.~+/=-]{8,}/g
-const email = /\b([\w.+-])[\w.+-]*@((?:[\w-]+\.)+[\w-]{2,})\b/g
+// Forms that well-known issuers give their secrets, the structure of a JWT, and a private key, whole or cut off.
+const secretValues = [
+  /Bearer\s+[\w.~+/=-]{8,}/g,
+  /mcp_sk_\w+|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}/g,
+  /eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*/g,
+  /-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*-----|)/g,
+]
+const email = /\b([\w.+-])[\w.+-]*@([\w.-]+\.[\w-]{2,})\b/g
 
 const mask = '****'
 const maxDepth = 8
@@ -21,7 +25,9 @@ const beginning = (text: string): string =>
 
 const redactText = (text: string): string => {
   const long = text.length > maxRead
-  const clean = (long ? beginning(text) : text).replace(secretValue, mask).replace(email, '$1***@$2')
+  const read = long ? beginning(text) : text
+  const masked = secretValues.reduce((rest, form) => rest.replace(form, mask), read)
+  const clean = masked.replace(email, '$1***@$2')
   return long || clean.length > maxText ? `${storable(clean)}…` : storable(clean)
 }
 

@@ -43,7 +43,7 @@ export function mismatchedHeader(inputSchema: unknown, args: unknown, headers: H
     const given = headers.get(name)
     const said = given === null ? undefined : decode(given)
     const meant = decode(expected)
-    const sameNumber = said !== undefined && /^-?\d+(\.\d+)?$/.test(said) && Number(said) === Number(meant)
+    const sameNumber = said !== undefined && /^-?\d+(?:|\.\d+)$/.test(said) && Number(said) === Number(meant)
     if (said === undefined || (said !== meant && !sameNumber)) return name
   }
   return undefined

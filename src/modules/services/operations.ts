@@ -11,9 +11,7 @@ export const credentialModes = z.enum({ NONE: 'NONE', SHARED: 'SHARED', PERSONAL
 export const credentialKinds = z.enum({ TOKEN: 'TOKEN', OAUTH: 'OAUTH' })
 export const toolAccesses = z.enum({ READ: 'READ', WRITE: 'WRITE', BLOCKED: 'BLOCKED' })
 
-export const slug = z
-  .string()
-  .regex(/^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/, 'expected 1 to 40 of a–z, 0–9 and inner dashes')
+export const slug = z.string().regex(/^(?!-)[a-z0-9-]{1,40}(?<!-)$/, 'expected 1 to 40 of a–z, 0–9 and inner dashes')
 export const endpoint = z
   .url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' })
   .max(2000)

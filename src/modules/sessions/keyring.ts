@@ -43,8 +43,9 @@ export async function makeSigningKey({ vault }: Platform): Promise<NewSigningKey
   return { kid, publicJwk: { ...jwk, kid }, sealedPrivate }
 }
 
+const keyringLock = 4_101_968_211
 /** Takes the making of keys one instance at a time; held to the end of the transaction. */
-export const lockKeyring = (tx: Tx): Promise<number> => tx.$executeRaw`SELECT pg_advisory_xact_lock(4101968211)`
+export const lockKeyring = (tx: Tx): Promise<number> => tx.$executeRaw`SELECT pg_advisory_xact_lock(${keyringLock})`
 
 const newest = { orderBy: { createdAt: 'desc' } } as const
 

@@ -114,8 +114,10 @@ export async function confirmPresence(call: Call, password: Secret | undefined |
         extensions: { methods },
       })
     if (methods.length) return { done: null, audit: null }
-    if (password === null) throw new AppError('CONFLICT', 'You have no second factor yet. Enrol one first.')
-    if (!password) throw badInput([{ path: ['password'], message: 'expected your password' }])
+    if (!password)
+      throw password === null
+        ? new AppError('CONFLICT', 'You have no second factor yet. Enrol one first.')
+        : badInput([{ path: ['password'], message: 'expected your password' }])
     const tooMany = await countTry(tx, { kind: 'session', id: session.id }, now)
     return tooMany ? { refused: tooMany, audit: null } : { done: { session, password }, audit: null }
   })
