@@ -1,10 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { run } from '../harness/process.ts'
+import { copyOfTree } from '../harness/copyOfTree.ts'
 import { declarationMutants, type Mutant } from './mutantsOfDeclarations.ts'
 import { policyMutants } from './mutantsOfPolicies.ts'
 
@@ -27,21 +26,6 @@ const { values: options } = parseArgs({
 })
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 const root = join(import.meta.dirname, '../..')
-
-/** A copy of what git knows, with what is generated; dependencies are shared. */
-async function copyOfTree(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'mcp-mutants-'))
-  const { stdout } = await run('git', ['ls-files', '-co', '--exclude-standard'])
-  const files = stdout.split('\n').filter((file) => file && !file.startsWith('src/edge/graphiql/'))
-  for (const file of files) {
-    await mkdir(dirname(join(folder, file)), { recursive: true })
-    await cp(join(root, file), join(folder, file))
-  }
-  for (const generated of ['src/generated', 'test/generated'])
-    await cp(join(root, generated), join(folder, generated), { recursive: true })
-  await symlink(join(root, 'node_modules'), join(folder, 'node_modules'))
-  return folder
-}
 
 /** The tests, until the first that fails; answers with its name, or null when all pass. */
 async function firstFailure(folder: string, tests: readonly string[]): Promise<string | null> {
