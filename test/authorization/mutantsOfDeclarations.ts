@@ -4,11 +4,24 @@ import ts from 'typescript'
 
 /** One change of the source that opens a door, and the tests that ought to notice. */
 export type Mutant = {
-  kind: 'rule' | 'part of a rule' | 'ownership' | 'check' | 'policy'
+  kind:
+    | 'rule'
+    | 'part of a rule'
+    | 'ownership'
+    | 'check'
+    | 'policy'
+    | 'vault'
+    | 'at rest'
+    | 'hashing'
+    | 'limits'
+    | 'log'
+    | 'files'
   name: string
   file: string
   change: (text: string) => string
   tests: readonly string[]
+  /** Caught by a test that fails alone: what does not compile, or does not start, shows nothing about the tests. */
+  named?: boolean
 }
 
 const printed = 'test/authorization/printed.test.ts'
