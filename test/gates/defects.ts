@@ -28,7 +28,7 @@ const downgrade =
 
 // Put together here, so that this file holds no secret itself.
 const secret = ['ghp', 'R4nd0mL00k1ngT0k3nOfTh1rtyS1xL3tt3rs'].join('_')
-const entropy = [...'q7Zx2LmVb9KdRt4WcYp8'].concat([...'HsJf6GnQa3EuTi5XoBvM']).join('')
+const entropy = ['q7Zx2LmVb9', 'KdRt4WcYp8', 'HsJf6GnQa3', 'EuTi5XoBvM'].join('')
 
 export const defects: Defect[] = [
   {
