@@ -1,7 +1,7 @@
 import { isMember, type Actor, type Member, type Origin } from '../kernel/actor.ts'
 import { AppError } from '../kernel/errors.ts'
 import type { Platform } from '../kernel/platform.ts'
-import { sourceOf } from '../kernel/source.ts'
+import { sourceOf, tenantOf } from '../kernel/source.ts'
 import { load } from './load.ts'
 import { RateLimited, rateLimitFields, throttle, type Standing, type Throttle } from '../kernel/throttle.ts'
 
@@ -60,8 +60,6 @@ async function chargeKey(
   if (kind === 'apiKey' && limits?.requestsPerMinute)
     await spend(keys(platform), origin, credentialId, requests, limits.requestsPerMinute)
 }
-
-const tenantOf = (actor: Actor): string => (isMember(actor) ? actor.orgId : sourceOf(actor.origin))
 
 /** Lets a request in when it is its organisation's turn, for work that is the process's own and not a wait for others. */
 export async function admittedInTurn(

@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js'
-import type { Origin } from './actor.ts'
+import { isMember, type Actor, type Origin } from './actor.ts'
 
 /**
  * What limits and locks take for one sender: an IPv4 address, or the /64 that an IPv6 host picks its addresses from
@@ -12,6 +12,9 @@ export function sourceOf({ ip }: Pick<Origin, 'ip'>): string {
   const network = (address as ipaddr.IPv6).parts.slice(0, 4).map((part) => part.toString(16))
   return `${network.join(':')}::/64`
 }
+
+/** Whose turn it is in a queue: an organisation's, or, for who acts in none, the sender's. */
+export const tenantOf = (actor: Actor): string => (isMember(actor) ? actor.orgId : sourceOf(actor.origin))
 
 /** Whether the address lies in one of the networks. Without an address, in none. */
 export function isWithin({ ip }: Pick<Origin, 'ip'>, cidrs: readonly string[]): boolean {

@@ -21,18 +21,18 @@ describe('the hash of a password', () => {
 
   it('tells passphrases of 200 bytes apart that differ in the last byte', async () => {
     const long = 'ä'.repeat(99)
-    const hash = await hasher.hash(new Secret(`${long}xa`))
-    expect(await hasher.matches(new Secret(`${long}xa`), hash)).toBe(true)
-    expect(await hasher.matches(new Secret(`${long}xb`), hash)).toBe(false)
+    const hash = await hasher.hash(new Secret(`${long}xa`), 'anybody')
+    expect(await hasher.matches(new Secret(`${long}xa`), hash, 'anybody')).toBe(true)
+    expect(await hasher.matches(new Secret(`${long}xb`), hash, 'anybody')).toBe(false)
   })
 
   it('reads past a NUL', async () => {
-    const hash = await hasher.hash(new Secret('before\u0000after'))
-    expect(await hasher.matches(new Secret('before\u0000other'), hash)).toBe(false)
+    const hash = await hasher.hash(new Secret('before\u0000after'), 'anybody')
+    expect(await hasher.matches(new Secret('before\u0000other'), hash, 'anybody')).toBe(false)
   })
 
   it('is not that of a bare SHA-256, so a leaked list of those cannot be tried against it', async () => {
-    const hash = await hasher.hash(new Secret('correct horse'))
+    const hash = await hasher.hash(new Secret('correct horse'), 'anybody')
     for (const encoding of ['base64', 'hex'] as const)
       expect(await bcrypt.compare(createHash('sha256').update('correct horse').digest(encoding), hash)).toBe(false)
   })

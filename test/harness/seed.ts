@@ -62,7 +62,7 @@ export async function addMember(world: World, orgId: string, role: Role): Promis
   const email = `${role.toLowerCase()}-${randomUUID()}@example.com`
   const { hasher, database } = world.platform
   const { Secret } = await import('../../src/kernel/secret.ts')
-  const passwordHash = await hasher.hash(new Secret(password))
+  const passwordHash = await hasher.hash(new Secret(password), 'anybody')
   const userId = await database.transact(system(), async (tx) => {
     const user = await tx.user.create({ data: { email, name: `${role} person`, passwordHash }, select: { id: true } })
     await tx.membership.create({ data: { orgId, userId: user.id, role }, select: { id: true } })

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { Prisma, PrismaClient } from '../../generated/prisma/client.ts'
 import type { Actor } from '../actor.ts'
-import { FairShare } from './fairness.ts'
+import { FairQueue } from '../fairQueue.ts'
 import { databaseRole, type DatabaseRole } from './identity.ts'
 import type { StatementResult } from './exchange.ts'
 import { Lease, runAlone, type Query, type Work } from './lease.ts'
@@ -92,18 +92,18 @@ export class Database {
   readonly #tables: Tables
   readonly #pending = new Map<string, Work>()
   readonly #options: Options
-  readonly #shares: Record<DatabaseRole, FairShare>
+  readonly #queues: Record<DatabaseRole, FairQueue>
 
   constructor(server: Server, options: Options) {
     this.#server = server
     this.#options = options
-    const shareOf = (role: DatabaseRole): FairShare => {
+    const queueOf = (role: DatabaseRole): FairQueue => {
       const { max } = server.pool(role).options
-      return new FairShare(max, { longest: 4096, patienceMs: options.timeoutSeconds * 1000 })
+      return new FairQueue(max, { longest: 4096, patienceMs: options.timeoutSeconds * 1000 })
     }
     // The embedded database has one connection, and so one line, whatever the role.
-    const app = shareOf('mcp_app')
-    this.#shares = { mcp_app: app, mcp_system: server.embedded ? app : shareOf('mcp_system') }
+    const app = queueOf('mcp_app')
+    this.#queues = { mcp_app: app, mcp_system: server.embedded ? app : queueOf('mcp_system') }
     const pool = new LeasePool((handle) => this.#claim(handle))
     const client = new PrismaClient({ adapter: new PrismaPg(pool), errorFormat: 'minimal' })
     this.#tables = tablesOf(client)
@@ -132,7 +132,7 @@ export class Database {
       mode,
       operationId,
       pool: this.#server.pool(role),
-      share: this.#shares[role],
+      queue: this.#queues[role],
       embedded: this.#server.embedded,
       onStatement: onStatement ?? (() => {}),
       onExchange: this.#options.onExchange,
@@ -257,7 +257,7 @@ export class Database {
   /** How busy the connections of each role are. */
   load(): { role: DatabaseRole; taken: number; waiting: number }[] {
     const roles: DatabaseRole[] = this.#server.embedded ? ['mcp_app'] : ['mcp_app', 'mcp_system']
-    return roles.map((role) => ({ role, taken: this.#shares[role].taken, waiting: this.#shares[role].waiting }))
+    return roles.map((role) => ({ role, taken: this.#queues[role].taken, waiting: this.#queues[role].waiting }))
   }
 
   /** Whether other instances may stand on the same database, so that news for them goes through it. */

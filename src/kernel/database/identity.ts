@@ -7,9 +7,6 @@ export type DatabaseRole = 'mcp_app' | 'mcp_system'
 
 export const databaseRole = (actor: Actor): DatabaseRole => (actor.kind === 'system' ? 'mcp_system' : 'mcp_app')
 
-/** Whose share of the connections an actor's statements come out of. */
-export const tenantOf = (actor: Actor): string => (isMember(actor) ? actor.orgId : actor.kind)
-
 /** The claims that row level security reads through `auth.uid()` and its kin. */
 export const claimsOf = (actor: Member): string =>
   JSON.stringify({

@@ -2,9 +2,10 @@ import { EventEmitter } from 'node:events'
 import type { CustomTypesConfig, Pool, PoolClient } from 'pg'
 import type { Actor } from '../actor.ts'
 import { AppError, mustEnrol } from '../errors.ts'
-import type { FairShare } from './fairness.ts'
+import type { FairQueue } from '../fairQueue.ts'
+import { tenantOf } from '../source.ts'
 import { exchange, type Statement, type StatementResult } from './exchange.ts'
-import { prelude, tenantOf } from './identity.ts'
+import { prelude } from './identity.ts'
 
 /** What one unit of work is allowed and has used. Handed to its lease by the bind statement. */
 export type Work = {
@@ -13,7 +14,7 @@ export type Work = {
   mode: 'read' | 'write'
   pool: Pool
   /** Whose turn it is on the pool's connections. */
-  share: FairShare
+  queue: FairQueue
   embedded: boolean
   /** The registered operation that the work runs, where it was found in memory and is to be confirmed. */
   operationId?: string | undefined
@@ -61,7 +62,7 @@ const named = ({ text, values, types }: Query): Statement => ({ text, values, ty
 
 /** One statement in a transaction of its own, with its identity, on any free connection: one round trip. */
 async function sendAlone(work: Work, query: Query): Promise<StatementResult> {
-  const leave = await work.share.enter(tenantOf(work.actor))
+  const leave = await work.queue.enter(tenantOf(work.actor))
   try {
     const connection = await work.pool.connect()
     try {
@@ -130,7 +131,7 @@ export class Lease extends EventEmitter {
   }
 
   async #take(work: Work): Promise<PoolClient> {
-    const leave = await work.share.enter(tenantOf(work.actor))
+    const leave = await work.queue.enter(tenantOf(work.actor))
     try {
       const connection = await work.pool.connect()
       this.#leave = leave

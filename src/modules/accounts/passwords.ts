@@ -7,6 +7,7 @@ import { operation, type Call } from '../../kernel/operation.ts'
 import type { Platform } from '../../kernel/platform.ts'
 import { isPublic, scope } from '../../kernel/rule.ts'
 import type { Secret } from '../../kernel/secret.ts'
+import { tenantOf } from '../../kernel/source.ts'
 import { emailAddress, givenPassword, newPassword } from './operations.ts'
 import { assertStrong } from './passwordStrength.ts'
 import { givenToken, mailToken, ownerOfToken, useToken } from './verificationTokens.ts'
@@ -21,14 +22,14 @@ const changed = ({ publicUrl }: Platform) => ({
  * and a password that changed meanwhile is left alone.
  */
 export async function strengthenHash(
-  platform: Platform,
+  { platform, actor }: Pick<Call, 'platform' | 'actor'>,
   userId: string,
   password: Secret,
   hash: string,
 ): Promise<void> {
   if (!platform.hasher.isWeak(hash)) return
   try {
-    const passwordHash = await platform.hasher.hash(password)
+    const passwordHash = await platform.hasher.hash(password, tenantOf(actor))
     await platform.database.transact(system(), (tx) =>
       tx.user.updateMany({ where: { id: userId, passwordHash: hash }, data: { passwordHash } }),
     )
@@ -60,13 +61,13 @@ async function checkCurrent(call: Call, current: Secret, next: Secret) {
     tx.user.findUniqueOrThrow({ where: { id: userId }, select: { email: true, name: true, passwordHash: true } }),
   )
   const attempt = await guesses(platform).begin(credentialId)
-  if (!(await platform.hasher.matches(current, user.passwordHash))) {
+  if (!(await platform.hasher.matches(current, user.passwordHash, tenantOf(call.actor)))) {
     attempt.failed()
     throw new AppError('INVALID_CREDENTIALS', 'The current password is wrong.')
   }
   await attempt.succeeded()
   await assertStrong(next, [user.email, user.name], ['newPassword'])
-  return { ...user, newHash: await platform.hasher.hash(next) }
+  return { ...user, newHash: await platform.hasher.hash(next, tenantOf(call.actor)) }
 }
 
 /** Ends every other session of the account, in all organisations, and every sign-in that waits for its second factor. */
@@ -127,10 +128,10 @@ export const resetPassword = operation({
     password: newPassword,
   }),
   runAs: 'system',
-  prepare: async ({ platform, now }, { token, password }) => {
+  prepare: async ({ platform, actor, now }, { token, password }) => {
     const user = await platform.database.read(system(), (tx) => ownerOfToken(tx, token, 'passwordReset', now))
     await assertStrong(password, [user.email, user.name])
-    return { user, passwordHash: await platform.hasher.hash(password) }
+    return { user, passwordHash: await platform.hasher.hash(password, tenantOf(actor)) }
   },
   run: async (work, { token }) => {
     const { tx, now, platform, prepared } = work

@@ -92,10 +92,10 @@ async function ourKey(platform: Platform, token: string): Promise<{ id: string; 
   const row = await platform.database.read(system(), (tx) =>
     tx.apiKey.findUnique({
       where: { publicId: parts.publicId },
-      select: { id: true, secretHash: true, revokedAt: true },
+      select: { id: true, orgId: true, secretHash: true, revokedAt: true },
     }),
   )
-  return row && (await platform.hasher.matches(parts.secret, row.secretHash)) ? row : null
+  return row && (await platform.hasher.matches(parts.secret, row.secretHash, row.orgId)) ? row : null
 }
 
 /** Judges every token of a verified report and ends the real ones. A report that comes again changes nothing. */

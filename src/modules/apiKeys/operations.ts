@@ -6,6 +6,7 @@ import { nodeId } from '../../kernel/nodeId.ts'
 import { operation, type Call } from '../../kernel/operation.ts'
 import { effectiveScopes, scopes } from '../../kernel/permissions.ts'
 import { allOf, scope } from '../../kernel/rule.ts'
+import { tenantOf } from '../../kernel/source.ts'
 import { mintApiKey } from './format.ts'
 import { keyLimits, limitsOf } from './limits.ts'
 import { owner, ownerOrOrgAdmin } from './policy.ts'
@@ -13,9 +14,9 @@ import { owner, ownerOrOrgAdmin } from './policy.ts'
 /** The longest that a replaced secret may live on. */
 const longestOverlapSeconds = 7 * 86_400
 
-const mint = async ({ platform }: Call) => {
+const mint = async ({ platform, actor }: Call) => {
   const minted = mintApiKey()
-  return { ...minted, secretHash: await platform.hasher.hash(minted.secret) }
+  return { ...minted, secretHash: await platform.hasher.hash(minted.secret, tenantOf(actor)) }
 }
 
 /** A key never holds more than its maker does at this moment. */

@@ -110,10 +110,12 @@ async function recordLock(platform: Platform, origin: Origin, row: Row | null, s
 /** One guess at a secret, under the lock of its source. An unknown id takes the work of a known one. */
 async function guess(platform: Platform, publicId: string, secret: Secret, row: Row | null, origin: Origin) {
   const attempt = await bySource(platform).begin(sourceOf(origin))
-  const same = await platform.hasher.matches(secret, row?.secretHash ?? null).catch(async (error: unknown) => {
-    await attempt.withdraw()
-    throw error
-  })
+  const same = await platform.hasher
+    .matches(secret, row?.secretHash ?? null, row?.orgId ?? sourceOf(origin))
+    .catch(async (error: unknown) => {
+      await attempt.withdraw()
+      throw error
+    })
   verdicts(platform).keep(publicId, secret, row?.secretHash ?? '', same)
   if (same) await attempt.succeeded()
   else {

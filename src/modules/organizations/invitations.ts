@@ -7,6 +7,7 @@ import { nodeId } from '../../kernel/nodeId.ts'
 import { operation, type Call } from '../../kernel/operation.ts'
 import { isPublic } from '../../kernel/rule.ts'
 import type { Secret } from '../../kernel/secret.ts'
+import { tenantOf } from '../../kernel/source.ts'
 import { addUser, displayName, emailAddress, givenPassword } from '../accounts/operations.ts'
 import { assertStrong } from '../accounts/passwordStrength.ts'
 import { givenToken, handOver, hashOfMailToken, newMailToken } from '../accounts/verificationTokens.ts'
@@ -95,7 +96,8 @@ async function joiner(call: Call, input: { token: Secret; name?: string | undefi
   const { name, password } = input
   if (user?.disabledAt) throw wrong()
   if (user) {
-    const proven = signedIn || (password && (await platform.hasher.matches(password, user.passwordHash)))
+    const proven =
+      signedIn || (password && (await platform.hasher.matches(password, user.passwordHash, tenantOf(actor))))
     if (proven) return { userId: user.id, newUser: null }
     throw new AppError('INVALID_CREDENTIALS', 'There is an account with this address: sign in to it first, or send its password.') // prettier-ignore
   }
@@ -103,7 +105,7 @@ async function joiner(call: Call, input: { token: Secret; name?: string | undefi
     throw badInput([{ path: [name ? 'password' : 'name'], message: 'expected, since an account is made' }])
   if (password.reveal().length < 12) throw badInput([{ path: ['password'], message: 'expected 12 characters or more' }])
   await assertStrong(password, [email, name])
-  return { userId: null, newUser: { email, name, passwordHash: await platform.hasher.hash(password) } }
+  return { userId: null, newUser: { email, name, passwordHash: await platform.hasher.hash(password, tenantOf(actor)) } }
 }
 
 /** Opens no session: whoever joined signs in, with their second factor if they have one. */

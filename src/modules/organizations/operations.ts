@@ -5,6 +5,7 @@ import type { Tx } from '../../kernel/database/door.ts'
 import { AppError, badInput, notFound } from '../../kernel/errors.ts'
 import { operation } from '../../kernel/operation.ts'
 import { allOf, isPublic, scope, stepUp } from '../../kernel/rule.ts'
+import { tenantOf } from '../../kernel/source.ts'
 import { addUser, displayName, emailAddress, newPassword } from '../accounts/operations.ts'
 import { assertStrong } from '../accounts/passwordStrength.ts'
 import { mailAccountExists, mailVerification } from '../accounts/verification.ts'
@@ -44,7 +45,7 @@ export const signUp = operation({
   prepare: async (call, { password, email, name, organizationName }) => {
     await guardSignUp(call)
     await assertStrong(password, [email, name, organizationName])
-    return call.platform.hasher.hash(password)
+    return call.platform.hasher.hash(password, tenantOf(call.actor))
   },
   run: async ({ prepared: passwordHash, ...work }, input): Promise<SignUpOutcome> => {
     const { tx, platform, actor } = work

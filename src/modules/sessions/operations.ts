@@ -7,6 +7,7 @@ import { operation, type Call } from '../../kernel/operation.ts'
 import { scopes as allScopes, type Role, type Scope } from '../../kernel/permissions.ts'
 import { authenticated, isPublic } from '../../kernel/rule.ts'
 import type { Secret } from '../../kernel/secret.ts'
+import { tenantOf } from '../../kernel/source.ts'
 import { methodsOf } from '../accounts/factors.ts'
 import { emailAddress, givenPassword } from '../accounts/operations.ts'
 import { strengthenHash } from '../accounts/passwords.ts'
@@ -85,10 +86,10 @@ async function checkPassword(
   const user = await platform.database.read(system(actor.origin), (tx) =>
     tx.user.findFirst({ where: { email, disabledAt: null }, select: { id: true, passwordHash: true } }),
   )
-  const matches = await platform.hasher.matches(password, user?.passwordHash ?? null)
+  const matches = await platform.hasher.matches(password, user?.passwordHash ?? null, tenantOf(call.actor))
   if (!matches || !user) return null
   await requireVerified(call, user.id)
-  await strengthenHash(platform, user.id, password, user.passwordHash)
+  await strengthenHash(call, user.id, password, user.passwordHash)
   return user.id
 }
 

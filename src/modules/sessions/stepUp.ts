@@ -5,6 +5,7 @@ import { AppError, badInput } from '../../kernel/errors.ts'
 import { procedure, type Call } from '../../kernel/operation.ts'
 import { authenticated } from '../../kernel/rule.ts'
 import type { Secret } from '../../kernel/secret.ts'
+import { tenantOf } from '../../kernel/source.ts'
 import {
   assertionOptions,
   completeProof,
@@ -124,7 +125,7 @@ export async function confirmPresence(call: Call, password: Secret | undefined |
   if (!checked) return
   const { session } = checked
   // Between two transactions, since none is held while bcrypt works.
-  const matches = await platform.hasher.matches(checked.password, session.passwordHash)
+  const matches = await platform.hasher.matches(checked.password, session.passwordHash, tenantOf(call.actor))
   await attempt(call, async ({ tx }): Promise<Outcome<null>> => {
     if (!matches) {
       const audit = { action: 'secondFactor.passwordRefused', target: session.userId }
